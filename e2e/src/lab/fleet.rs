@@ -10,13 +10,8 @@ use kube::core::DynamicObject;
 use kube::discovery::ApiResource;
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
 
 use super::wait::{self, Look};
-
-/// Time between two looks at the pods for the addresses of clients and publishers.
-const ADDRESSES_EVERY: Duration = Duration::from_millis(500);
 
 /// A fleet by its names.
 #[derive(Clone)]
@@ -37,8 +32,6 @@ pub struct PodSeen {
     pub uid: String,
     /// Node it runs on, empty while unscheduled.
     pub node: String,
-    /// Pod address, empty while it has none.
-    pub address: String,
     /// The Ready condition.
     pub ready: bool,
     /// A deletion time is set.
@@ -47,21 +40,6 @@ pub struct PodSeen {
     pub draining: bool,
     /// The revision label.
     pub revision: String,
-}
-
-/// Addresses that change as pods come and go, kept up to date by a task that ends with this value.
-pub struct Addresses {
-    /// `ws://node:port` of the client Service on every node.
-    pub clients: watch::Receiver<Vec<String>>,
-    /// `http://pod:8081` of every ready pod.
-    pub publishers: watch::Receiver<Vec<String>>,
-    task: JoinHandle<()>,
-}
-
-impl Drop for Addresses {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
 }
 
 /// The resource description of one of our kinds.
@@ -242,50 +220,6 @@ impl Fleet {
                 )
             })
     }
-
-    /// Starts to follow the addresses for clients (the Service's port on each of `nodes`) and publishers (ready pods).
-    ///
-    /// # Errors
-    /// When the Service cannot be read.
-    pub async fn addresses(&self, nodes: &[String]) -> Result<Addresses> {
-        let port = self.node_port().await?;
-        let client_urls = nodes.iter().map(|n| format!("ws://{n}:{port}")).collect();
-        let (_, clients) = watch::channel(client_urls);
-        let (send, publishers) = watch::channel(self.publish_urls().await?);
-        let fleet = self.clone();
-        let task = tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(ADDRESSES_EVERY).await;
-                let Ok(urls) = fleet.publish_urls().await else {
-                    continue;
-                };
-                if send.is_closed() {
-                    return;
-                }
-                send.send_if_modified(|old| {
-                    let changed = *old != urls;
-                    *old = urls;
-                    changed
-                });
-            }
-        });
-        Ok(Addresses {
-            clients,
-            publishers,
-            task,
-        })
-    }
-
-    /// `http://pod:8081` of each pod that is ready and stays.
-    async fn publish_urls(&self) -> Result<Vec<String>> {
-        Ok(self
-            .pods()
-            .await?
-            .into_iter()
-            .filter(|p| p.ready && !p.terminating && !p.address.is_empty())
-            .map(|p| format!("http://{}:8081", p.address))
-            .collect())
-    }
 }
 
 impl PodSeen {
@@ -307,7 +241,6 @@ impl PodSeen {
                 .as_ref()
                 .and_then(|s| s.node_name.clone())
                 .unwrap_or_default(),
-            address: status.and_then(|s| s.pod_ip.clone()).unwrap_or_default(),
             ready,
             terminating: pod.metadata.deletion_timestamp.is_some(),
             draining: label("sluice.dev/draining") == "true",

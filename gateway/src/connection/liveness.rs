@@ -1,0 +1,111 @@
+//! Pure: is the peer still there? Probes after silence; the time limit starts when the probe has left the socket.
+
+use std::time::{Duration, Instant};
+
+/// What to do now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing before this moment.
+    Wait(Instant),
+    /// Send a Ping frame.
+    Probe,
+    /// The probe was not answered.
+    Dead,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Probe {
+    None,
+    /// Written, but still in our buffer.
+    Queued,
+    Sent(Instant),
+}
+
+/// One peer's signs of life.
+#[derive(Clone, Copy, Debug)]
+pub struct Liveness {
+    silence: Duration,
+    patience: Duration,
+    heard: Instant,
+    probe: Probe,
+}
+
+impl Liveness {
+    /// Probes after `silence`, gives up `patience` after a probe left.
+    pub fn new(silence: Duration, patience: Duration, now: Instant) -> Self {
+        Self {
+            silence,
+            patience,
+            heard: now,
+            probe: Probe::None,
+        }
+    }
+
+    /// Any frame came.
+    pub fn heard(&mut self, now: Instant) {
+        self.heard = now;
+        self.probe = Probe::None;
+    }
+
+    /// The write buffer is empty.
+    pub fn flushed(&mut self, now: Instant) {
+        if self.probe == Probe::Queued {
+            self.probe = Probe::Sent(now);
+        }
+    }
+
+    /// What to do now.
+    pub fn check(&mut self, now: Instant) -> Verdict {
+        match self.probe {
+            Probe::None if now >= self.heard + self.silence => {
+                self.probe = Probe::Queued;
+                Verdict::Probe
+            }
+            Probe::None => Verdict::Wait(self.heard + self.silence),
+            // Stuck behind a blocked socket: the rule for slow readers decides.
+            Probe::Queued => Verdict::Wait(now + self.silence),
+            Probe::Sent(at) if now >= at + self.patience => Verdict::Dead,
+            Probe::Sent(at) => Verdict::Wait(at + self.patience),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SILENCE: Duration = Duration::from_secs(30);
+    const PATIENCE: Duration = Duration::from_secs(6);
+
+    #[test]
+    fn silence_is_probed_and_then_ended() {
+        let start = Instant::now();
+        let mut peer = Liveness::new(SILENCE, PATIENCE, start);
+        assert_eq!(peer.check(start), Verdict::Wait(start + SILENCE));
+        assert_eq!(peer.check(start + SILENCE), Verdict::Probe);
+        let left = start + SILENCE + Duration::from_secs(2);
+        peer.flushed(left);
+        assert_eq!(peer.check(left), Verdict::Wait(left + PATIENCE));
+        assert_eq!(peer.check(left + PATIENCE), Verdict::Dead);
+    }
+
+    #[test]
+    fn a_probe_that_never_left_ends_nothing() {
+        let start = Instant::now();
+        let mut peer = Liveness::new(SILENCE, PATIENCE, start);
+        assert_eq!(peer.check(start + SILENCE), Verdict::Probe);
+        let much_later = start + SILENCE * 10;
+        assert_eq!(peer.check(much_later), Verdict::Wait(much_later + SILENCE));
+    }
+
+    #[test]
+    fn any_frame_is_life() {
+        let start = Instant::now();
+        let mut peer = Liveness::new(SILENCE, PATIENCE, start);
+        assert_eq!(peer.check(start + SILENCE), Verdict::Probe);
+        peer.flushed(start + SILENCE);
+        let heard = start + SILENCE + PATIENCE;
+        peer.heard(heard);
+        assert_eq!(peer.check(heard), Verdict::Wait(heard + SILENCE));
+    }
+}

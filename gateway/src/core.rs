@@ -1,0 +1,96 @@
+//! Effects (owner): what all parts of one gateway share. Several gateways may live in one process.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use tokio::sync::Semaphore;
+
+use crate::auth::Auth;
+use crate::broker::Broker;
+use crate::config::{Config, ConfigError};
+use crate::drain::Drain;
+use crate::health::Health;
+use crate::history::History;
+use crate::hub::Hub;
+use crate::limits;
+use crate::metrics::{Metrics, level};
+use crate::registry::Registry;
+
+/// What all parts of one gateway share.
+#[derive(Debug)]
+pub struct Core {
+    /// Checked settings.
+    pub config: Config,
+    /// Random per process: tells a restarted container from the one before.
+    pub boot_id: String,
+    /// When this gateway was made.
+    pub started: Instant,
+    /// Who clients are.
+    pub auth: Auth,
+    /// Who keeps notifications.
+    pub broker: Arc<dyn Broker>,
+    /// From channel to subscribers.
+    pub hub: Arc<Hub>,
+    /// Reads of what the hub no longer has.
+    pub history: Arc<History>,
+    /// All connections.
+    pub registry: Arc<Registry>,
+    /// Whether connections are to leave.
+    pub drain: Drain,
+    /// Whether this pod is alive and ready.
+    pub health: Health,
+    /// Every number.
+    pub metrics: Arc<Metrics>,
+    /// Places for sockets that wait for a FIN.
+    pub reaper: Arc<Semaphore>,
+    /// Places for handshakes.
+    pub handshakes: Arc<Semaphore>,
+    exiting: AtomicBool,
+}
+
+impl Core {
+    /// Puts the parts together; nothing runs yet.
+    pub fn new(config: Config, broker: Arc<dyn Broker>) -> Result<Arc<Self>, ConfigError> {
+        let metrics = Arc::new(Metrics::new(&config.identity));
+        metrics.max_connections.set(level(config.max_connections));
+        let boot: u64 = rand::random();
+        let boot_id = format!("{boot:016x}");
+        Ok(Arc::new(Self {
+            auth: Auth::new(&config)?,
+            hub: Arc::new(Hub::new(Arc::clone(&metrics))),
+            history: History::new(Arc::clone(&broker), Arc::clone(&metrics)),
+            registry: Registry::new(config.max_connections, boot, Arc::clone(&metrics)),
+            drain: Drain::new(config.ending.reconnect_rate),
+            health: Health::new(),
+            reaper: Arc::new(Semaphore::new(limits::REAPED_SOCKETS)),
+            handshakes: Arc::new(Semaphore::new(limits::HANDSHAKES_IN_PROGRESS)),
+            exiting: AtomicBool::new(false),
+            started: Instant::now(),
+            config,
+            boot_id,
+            broker,
+            metrics,
+        }))
+    }
+
+    /// True when probes may send clients here: the broker was reached once, ports are open, nobody asked to stop.
+    pub fn is_ready(&self) -> bool {
+        self.health.may_serve() && self.hub.epoch().is_some()
+    }
+
+    /// Handshakes in progress.
+    pub fn handshakes_in_progress(&self) -> usize {
+        limits::HANDSHAKES_IN_PROGRESS - self.handshakes.available_permits()
+    }
+
+    /// The process ends now; publishers should connect elsewhere.
+    pub fn set_exiting(&self) {
+        self.exiting.store(true, Ordering::Release);
+    }
+
+    /// See [`Self::set_exiting`].
+    pub fn is_exiting(&self) -> bool {
+        self.exiting.load(Ordering::Acquire)
+    }
+}

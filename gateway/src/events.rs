@@ -1,0 +1,91 @@
+//! Effects (log lines): each fact that the gateway reports to people, in one place. The numbers are in `metrics`.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::connection::DisconnectReason;
+
+/// All ports are open.
+pub fn listening(client: SocketAddr, publish: SocketAddr, admin: SocketAddr) {
+    tracing::info!(%client, %publish, %admin, "listening");
+}
+
+/// The broker was reached for the first time and all ports are open.
+pub fn ready(after: Duration) {
+    tracing::info!(after_ms = after.as_millis() as u64, "ready");
+}
+
+/// The link to the broker came up or went down.
+pub fn broker_link(up: bool) {
+    if up {
+        tracing::info!("broker link is up");
+    } else {
+        tracing::warn!(
+            "broker link is down: publishes get 503, connections stay and catch up later"
+        );
+    }
+}
+
+/// A connection was welcomed.
+pub fn welcomed(connection: &str, user: &str, resumed: bool, channels: usize) {
+    tracing::debug!(connection, user, resumed, channels, "welcomed");
+}
+
+/// A connection ended.
+pub fn disconnected(connection: &str, user: &str, reason: DisconnectReason, delivered: u32) {
+    tracing::debug!(
+        connection,
+        user,
+        reason = reason.word(),
+        delivered,
+        "disconnected"
+    );
+}
+
+/// The operator, or SIGTERM, wants the connections moved.
+pub fn drain_ordered(reason: &str, rate_milli: u64, deadline: Duration, connections: usize) {
+    tracing::info!(
+        reason,
+        rate_milli_per_second = rate_milli,
+        deadline_ms = deadline.as_millis() as u64,
+        connections,
+        "draining"
+    );
+}
+
+/// The drain was taken back.
+pub fn drain_undone(moved: u64) {
+    tracing::info!(moved, "drain taken back: accepting again");
+}
+
+/// The drain's deadline has come; what is left is closed.
+pub fn drain_deadline(left: usize) {
+    if left > 0 {
+        tracing::warn!(left, "drain deadline reached: closing the rest");
+    }
+}
+
+/// An admin call of a former operator leader was refused.
+pub fn stale_term(lease: &str, transitions: u64) {
+    tracing::warn!(lease, transitions, "admin call with a stale term refused");
+}
+
+/// SIGTERM came.
+pub fn terminating(lag: Duration, deadline: Duration, connections: usize) {
+    tracing::info!(
+        endpoint_lag_ms = lag.as_millis() as u64,
+        deadline_ms = deadline.as_millis() as u64,
+        connections,
+        "terminating"
+    );
+}
+
+/// The last connection is gone.
+pub fn stopped(after: Duration) {
+    tracing::info!(after_ms = after.as_millis() as u64, "stopped");
+}
+
+/// The kernel refused to hand over a connection.
+pub fn accept_failed(error: &std::io::Error) {
+    tracing::warn!(%error, "accept failed");
+}

@@ -1,0 +1,167 @@
+//! Effects (owner of tasks): starts one gateway and stops it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::broker::memory::MemoryBroker;
+use crate::broker::nats::NatsBroker;
+use crate::broker::{Broker, LiveSink};
+use crate::config::{Config, ConfigError};
+use crate::core::Core;
+use crate::drain::Drain;
+use crate::{admin, events, limits, listener, publish, shutdown};
+
+/// Why a gateway did not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// A setting does not work.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A port cannot be opened.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// A running gateway. Dropping it ends its tasks at once; [`Gateway::terminate`] ends it in order.
+#[derive(Debug)]
+pub struct Gateway {
+    core: Arc<Core>,
+    addresses: Bound,
+    tasks: JoinSet<()>,
+    servers: Vec<JoinHandle<()>>,
+    stop_servers: CancellationToken,
+}
+
+/// Addresses that were bound; ports are known even when 0 was asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Bound {
+    /// WebSocket clients.
+    pub client: SocketAddr,
+    /// Publishers.
+    pub publish: SocketAddr,
+    /// Operator, probes, Prometheus.
+    pub admin: SocketAddr,
+}
+
+/// The broker that the settings name.
+pub fn broker(config: &Config) -> Arc<dyn Broker> {
+    match &config.broker.nats {
+        Some(nats) => Arc::new(NatsBroker::new(
+            nats.clone(),
+            config.broker.history,
+            config.identity.pod.clone(),
+        )),
+        None => Arc::new(MemoryBroker::new(config.broker.history)),
+    }
+}
+
+impl Gateway {
+    /// Opens the ports and starts; it becomes ready once the broker is reached. Must be called inside a tokio runtime.
+    pub fn start(config: Config, broker: Arc<dyn Broker>) -> Result<Self, StartError> {
+        let wanted = config.addresses;
+        let core = Core::new(config, broker)?;
+        let open = |address| {
+            listener::open(address).map_err(|source| StartError::Listen { address, source })
+        };
+        let (client, publish, admin) = (
+            open(wanted.client)?,
+            open(wanted.publish)?,
+            open(wanted.admin)?,
+        );
+        let addresses = Bound {
+            client: bound(&client, wanted.client)?,
+            publish: bound(&publish, wanted.publish)?,
+            admin: bound(&admin, wanted.admin)?,
+        };
+        let mut tasks = JoinSet::new();
+        core.broker
+            .attach(Arc::clone(&core.hub) as Arc<dyn LiveSink>);
+        let hub = Arc::clone(&core.hub);
+        tasks.spawn(async move { hub.sweep().await });
+        let beating = Arc::clone(&core);
+        tasks.spawn(async move { beating.health.run().await });
+        tasks.spawn(Drain::run(Arc::clone(&core)));
+        tasks.spawn(listener::accept(Arc::clone(&core), client));
+        tasks.spawn(announce_ready(Arc::clone(&core)));
+        let stop_servers = CancellationToken::new();
+        let servers = vec![
+            serve(publish, publish::router(Arc::clone(&core)), &stop_servers),
+            serve(admin, admin::router(&core), &stop_servers),
+        ];
+        core.health.set_listening();
+        events::listening(addresses.client, addresses.publish, addresses.admin);
+        Ok(Self {
+            core,
+            addresses,
+            tasks,
+            servers,
+            stop_servers,
+        })
+    }
+
+    /// Where it listens.
+    pub fn addresses(&self) -> Bound {
+        self.addresses
+    }
+
+    /// What its parts share.
+    pub fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    /// What SIGTERM does; returns when no connection is left and requests are answered.
+    pub async fn terminate(mut self) {
+        shutdown::terminate(&self.core).await;
+        self.stop_servers.cancel();
+        let answered = futures::future::join_all(self.servers.drain(..));
+        // Requests that hang longer are cut; their senders repeat them by id.
+        let _ = tokio::time::timeout(limits::EXIT_WAIT, answered).await;
+        self.core.broker.close().await;
+        self.tasks.shutdown().await;
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        for server in &self.servers {
+            server.abort();
+        }
+    }
+}
+
+fn bound(listener: &TcpListener, address: SocketAddr) -> Result<SocketAddr, StartError> {
+    listener
+        .local_addr()
+        .map_err(|source| StartError::Listen { address, source })
+}
+
+fn serve(listener: TcpListener, router: axum::Router, stop: &CancellationToken) -> JoinHandle<()> {
+    let stop = stop.clone();
+    tokio::spawn(async move {
+        let stopped = async move { stop.cancelled().await };
+        if let Err(error) = axum::serve(listener, router)
+            .with_graceful_shutdown(stopped)
+            .await
+        {
+            tracing::error!(%error, "port closed");
+        }
+    })
+}
+
+async fn announce_ready(core: Arc<Core>) {
+    let mut look = tokio::time::interval(limits::DRAIN_TICK);
+    while !core.is_ready() {
+        look.tick().await;
+    }
+    events::ready(core.started.elapsed());
+}

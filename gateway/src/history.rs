@@ -1,0 +1,233 @@
+//! Effects (broker reads): history for readers that are behind the ring. Bounded concurrency, one read for all readers of the
+//! same stretch, and a short memory of what was read, so that a crowd that fell behind together costs a few reads.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, Shared};
+use sluice_protocol::{ChannelName, Epoch};
+use tokio::sync::Semaphore;
+
+use crate::broker::{Broker, Unavailable};
+use crate::hub::ring::Frame;
+use crate::hub::{Channel, encode};
+use crate::limits;
+use crate::metrics::Metrics;
+
+/// What one read brought.
+#[derive(Debug)]
+pub struct Stretch {
+    /// Whose history.
+    pub channel: ChannelName,
+    /// The position asked for.
+    pub after: u64,
+    /// Epoch of the offsets.
+    pub epoch: Epoch,
+    /// Messages after it, in order.
+    pub frames: Vec<Arc<Frame>>,
+    /// Nothing but `frames` is stored after `after` up to here; `None` when the read did not reach the end.
+    pub whole_to: Option<u64>,
+    /// True when messages before the first frame may be gone.
+    pub lost: bool,
+    bytes: usize,
+}
+
+type Key = (ChannelName, u64);
+type Reading = Shared<BoxFuture<'static, Result<Arc<Stretch>, Unavailable>>>;
+
+/// Reads history for connections.
+#[derive(Debug)]
+pub struct History {
+    broker: Arc<dyn Broker>,
+    permits: Arc<Semaphore>,
+    running: Mutex<HashMap<Key, Reading>>,
+    recent: Mutex<Recent>,
+    metrics: Arc<Metrics>,
+}
+
+/// Stretches by channel, and the order in which they came.
+#[derive(Debug, Default)]
+struct Recent {
+    channels: HashMap<ChannelName, VecDeque<Arc<Stretch>>>,
+    order: VecDeque<(Instant, ChannelName)>,
+    bytes: usize,
+}
+
+impl History {
+    /// Reads from this broker.
+    pub fn new(broker: Arc<dyn Broker>, metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self {
+            broker,
+            permits: Arc::new(Semaphore::new(limits::HISTORY_READS)),
+            running: Mutex::default(),
+            recent: Mutex::default(),
+            metrics,
+        })
+    }
+
+    /// What comes after a position; a stretch may begin before it.
+    pub async fn read(
+        self: &Arc<Self>,
+        channel: Arc<Channel>,
+        after: u64,
+    ) -> Result<Arc<Stretch>, Unavailable> {
+        let epoch = channel.tip().0;
+        if let Some(stretch) = self
+            .recent()
+            .find(channel.name(), &epoch, after, Instant::now())
+        {
+            return Ok(stretch);
+        }
+        let key = (channel.name().clone(), after);
+        let reading = {
+            let mut running = self.running();
+            if let Some(reading) = running.get(&key) {
+                reading.clone()
+            } else {
+                // A task of its own: readers may leave, the read still ends and gives its permit back.
+                let task = tokio::spawn(Arc::clone(self).fetch(channel, after));
+                let reading = task
+                    .map(|result| {
+                        result.unwrap_or_else(|error| Err(Unavailable(error.to_string())))
+                    })
+                    .boxed()
+                    .shared();
+                running.insert(key, reading.clone());
+                reading
+            }
+        };
+        reading.await
+    }
+
+    async fn fetch(
+        self: Arc<Self>,
+        channel: Arc<Channel>,
+        after: u64,
+    ) -> Result<Arc<Stretch>, Unavailable> {
+        let _forget = Forget {
+            history: &self,
+            key: Some((channel.name().clone(), after)),
+        };
+        let _permit = self
+            .permits
+            .acquire()
+            .await
+            .map_err(|_| Unavailable("closing".into()))?;
+        self.metrics.history_reads.inc();
+        // Before the read: what was offered by now was stored by now, so a complete read holds it.
+        let (_, tip) = channel.tip();
+        let replay = self.broker.replay(channel.name(), after).await?;
+        let mut bytes = 0;
+        let frames = replay.messages.into_iter().map(|message| {
+            let frame = encode(channel.name(), &replay.epoch, &message, 0);
+            bytes += frame.suffix.len();
+            Arc::new(frame)
+        });
+        let frames: Vec<_> = frames.collect();
+        let whole_to = replay
+            .complete
+            .then(|| frames.last().map_or(tip, |frame| tip.max(frame.offset)));
+        let stretch = Arc::new(Stretch {
+            channel: channel.name().clone(),
+            after,
+            epoch: replay.epoch,
+            frames,
+            whole_to,
+            lost: replay.lost,
+            bytes,
+        });
+        self.recent()
+            .keep(channel.name(), Arc::clone(&stretch), Instant::now());
+        Ok(stretch)
+    }
+
+    fn running(&self) -> MutexGuard<'_, HashMap<Key, Reading>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn recent(&self) -> MutexGuard<'_, Recent> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes a finished or abandoned read out of the table.
+struct Forget<'a> {
+    history: &'a History,
+    key: Option<Key>,
+}
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        if let Some(key) = self.key.take() {
+            self.history.running().remove(&key);
+        }
+    }
+}
+
+impl Recent {
+    /// A stretch that holds messages after this position, with nothing missing between.
+    fn find(
+        &mut self,
+        channel: &ChannelName,
+        epoch: &Epoch,
+        after: u64,
+        now: Instant,
+    ) -> Option<Arc<Stretch>> {
+        self.forget_old(now);
+        let fits = |stretch: &&Arc<Stretch>| {
+            !stretch.lost
+                && stretch.epoch == *epoch
+                && stretch.after <= after
+                && stretch
+                    .frames
+                    .last()
+                    .is_some_and(|last| last.offset > after)
+        };
+        self.channels
+            .get(channel.as_str())?
+            .iter()
+            .rev()
+            .find(fits)
+            .map(Arc::clone)
+    }
+
+    fn keep(&mut self, channel: &ChannelName, stretch: Arc<Stretch>, now: Instant) {
+        self.forget_old(now);
+        if stretch.frames.is_empty() {
+            return;
+        }
+        self.bytes += stretch.bytes;
+        self.channels
+            .entry(channel.clone())
+            .or_default()
+            .push_back(stretch);
+        self.order.push_back((now, channel.clone()));
+        while self.bytes > limits::HISTORY_RECENT_BYTES {
+            self.forget_one();
+        }
+    }
+
+    fn forget_old(&mut self, now: Instant) {
+        let old = |at: Instant| now.saturating_duration_since(at) > limits::HISTORY_RECENT_AGE;
+        while self.order.front().is_some_and(|(at, _)| old(*at)) {
+            self.forget_one();
+        }
+    }
+
+    fn forget_one(&mut self) {
+        let Some((_, channel)) = self.order.pop_front() else {
+            return;
+        };
+        let Some(stretches) = self.channels.get_mut(channel.as_str()) else {
+            return;
+        };
+        if let Some(stretch) = stretches.pop_front() {
+            self.bytes -= stretch.bytes;
+        }
+        if stretches.is_empty() {
+            self.channels.remove(channel.as_str());
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! Pure: every limit of the gateway, with its unit and its reason. Limits of the wire protocol are in `sluice_protocol::limits`.
+
+use std::time::Duration;
+
+/// Descriptors kept free for the broker, the HTTP ports, logs and sockets that are being closed.
+pub const RESERVED_DESCRIPTORS: u64 = 512;
+
+/// Connections when neither a flag nor the descriptor limit says otherwise.
+pub const MAX_CONNECTIONS_FALLBACK: usize = 10_000;
+
+/// Handshakes in progress at once; beyond it newcomers get 503. A handshake holds a parser's buffers (about 28 KB).
+pub const HANDSHAKES_IN_PROGRESS: usize = 512;
+
+/// From accept to the complete request head. Slower senders are holding a handshake permit for nothing.
+pub const HANDSHAKE_HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// From accept to the answer, keep-alive requests on the client port included.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Largest request head on the client port, bytes; hyper's smallest buffer. Holds a 6 KiB query and usual headers.
+pub const HANDSHAKE_HEAD_BYTES: usize = 16 * 1024;
+
+/// Most header lines of a request on the client port.
+pub const HANDSHAKE_HEADERS: usize = 64;
+
+/// Queue of connections that the kernel has accepted and the process has not: a fleet's reconnects for one second.
+pub const LISTEN_BACKLOG: i32 = 4096;
+
+/// Wait after a failed accept (out of descriptors or memory), so that the loop does not spin.
+pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
+
+/// Kernel send buffer of a client socket, bytes. Left alone, the kernel takes 4 MB per reader that has stalled.
+pub const SEND_BUFFER_BYTES: usize = 16 * 1024;
+
+/// Unsent bytes in the kernel below which a socket counts as writable: keeps the queue in our hands.
+pub const NOT_SENT_LOW_WATER_BYTES: u32 = 16 * 1024;
+
+/// TCP keepalive of client sockets: idle time, interval and probes; beneath the protocol's own heartbeats.
+pub const KEEPALIVE: (Duration, Duration, u32) =
+    (Duration::from_mins(1), Duration::from_secs(5), 3);
+
+/// `TCP_USER_TIMEOUT` of client sockets; longer than [`SLOW_AFTER`], so that a slow reader is closed as slow.
+pub const TCP_USER_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// A socket that took nothing for this long is closed as slow.
+pub const SLOW_AFTER: Duration = Duration::from_secs(45);
+
+/// Read buffer of one WebSocket, bytes, allocated with the connection. Client messages are small.
+pub const READ_BUFFER_BYTES: usize = 1024;
+
+/// Frames gather in the write buffer up to this size, bytes, before the socket is tried: one segment's worth.
+pub const WRITE_BUFFER_BYTES: usize = 4 * 1024;
+
+/// Room in the write buffer beyond one largest frame, bytes, for pongs, answers and Close frames of a blocked socket.
+/// A client that makes the server queue more than this without reading is closed as slow.
+pub const WRITE_BUFFER_SLACK_BYTES: usize = 32 * 1024;
+
+/// What a `message` frame adds to the published data, bytes: channel name (escaped), epoch, numbers.
+pub const FRAME_OVERHEAD_BYTES: usize = 2 * 1024;
+
+/// Messages that one connection writes before it lets others run.
+pub const MESSAGES_PER_TURN: usize = 64;
+
+/// Longest wait for a socket to take the last frames and the Close frame.
+pub const FAREWELL_FLUSH: Duration = Duration::from_secs(2);
+
+/// Longest wait for the peer's FIN after ours, reading and discarding, so that no reset destroys the last frames.
+pub const REAP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Sockets that wait for a FIN at once; beyond it they are closed without waiting.
+pub const REAPED_SOCKETS: usize = 1024;
+
+/// How long the old connection goes on beside the one that replaced it.
+pub const REPLACED_OVERLAP: Duration = Duration::from_secs(10);
+
+/// A client that was asked to migrate is closed after this long.
+pub const MIGRATE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Step of the drain loop. Also the largest burst: a release is never more than 100 ms ahead of its rate.
+pub const DRAIN_TICK: Duration = Duration::from_millis(50);
+
+/// Part of the termination grace period kept for closing and exit.
+pub const TERMINATION_RESERVE: Duration = Duration::from_secs(10);
+
+/// Without an operator's word a terminating pod uses at least this share of the fleet's reconnect budget, so that a pod
+/// with few connections does not take its whole grace period; ten pods may do so at once.
+pub const UNSUPERVISED_BUDGET_SHARE: u32 = 10;
+
+/// Retry-After of refused handshakes, seconds, the least and the most; each answer draws its own.
+pub const RETRY_AFTER_SECONDS: (u64, u64) = (1, 4);
+
+/// Frames that a channel keeps for readers that are a little behind: as many as one window.
+pub const RING_MESSAGES: usize = 256;
+
+/// Bytes of frames that a channel keeps.
+pub const RING_BYTES: usize = 256 * 1024;
+
+/// Bytes of frames that all channels together keep; beyond it each keeps only its newest one.
+pub const RINGS_BYTES: usize = 64 * 1024 * 1024;
+
+/// Frames older than this leave the ring at the next sweep, so that quiet channels hold no memory.
+pub const RING_AGE: Duration = Duration::from_secs(30);
+
+/// Interval of ring sweeps.
+pub const RING_SWEEP: Duration = Duration::from_secs(5);
+
+/// History reads towards the broker at once.
+pub const HISTORY_READS: usize = 64;
+
+/// Messages and bytes of one history read.
+pub const HISTORY_BATCH_MESSAGES: usize = 128;
+/// See [`HISTORY_BATCH_MESSAGES`].
+pub const HISTORY_BATCH_BYTES: usize = 128 * 1024;
+
+/// Bytes of recent history reads that are kept for other readers of the same stretch, and for how long.
+pub const HISTORY_RECENT_BYTES: usize = 8 * 1024 * 1024;
+/// See [`HISTORY_RECENT_BYTES`].
+pub const HISTORY_RECENT_AGE: Duration = Duration::from_secs(2);
+
+/// Wait after a failed history read; doubles up to [`HISTORY_RETRY_MAX`].
+pub const HISTORY_RETRY: Duration = Duration::from_millis(50);
+/// See [`HISTORY_RETRY`].
+pub const HISTORY_RETRY_MAX: Duration = Duration::from_secs(2);
+
+/// Reads that found nothing although a live message named a predecessor; then the predecessor is gone: a gap.
+pub const FRUITLESS_READS: u8 = 4;
+
+/// Longest idempotency key, bytes.
+pub const PUBLISH_ID_BYTES: usize = 128;
+
+/// Most messages of one batch.
+pub const PUBLISH_BATCH_MESSAGES: usize = 1000;
+
+/// Largest body of a batch, bytes.
+pub const PUBLISH_BATCH_BYTES: usize = 4 * 1024 * 1024;
+
+/// What a publish body may hold beside its data, bytes.
+pub const PUBLISH_OVERHEAD_BYTES: usize = 4 * 1024;
+
+/// Publishes of one batch that wait for the broker at once.
+pub const PUBLISH_CONCURRENCY: usize = 64;
+
+/// Longest time that one publish tries to get an acknowledgement, leader changes included.
+pub const PUBLISH_TIMEOUT: Duration = Duration::from_millis(4500);
+
+/// Wait for one acknowledgement before the same message is sent again under the same id: a leader change must not cost
+/// a second, and a repeated message is recognised.
+pub const PUBLISH_ATTEMPT: Duration = Duration::from_millis(300);
+
+/// Wait before another try when nobody answers for the stream (an election runs).
+pub const PUBLISH_RETRY: Duration = Duration::from_millis(40);
+
+/// Window in which the broker recognises a repeated (channel, id).
+pub const DUPLICATE_WINDOW: Duration = Duration::from_mins(2);
+
+/// Ids that the memory broker remembers.
+pub const MEMORY_DUPLICATES: usize = 100_000;
+
+/// Limit of one broker request that is not a publish.
+pub const BROKER_REQUEST: Duration = Duration::from_secs(2);
+
+/// Messages from the broker that may wait for the dispatcher; beyond it the client library drops some and says so.
+pub const LIVE_QUEUE_MESSAGES: usize = 8192;
+
+/// Interval in which the live side is compared with what the broker holds.
+pub const COMPARE_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Wait before a difference counts: messages in flight arrive meanwhile.
+pub const COMPARE_SETTLE: Duration = Duration::from_millis(300);
+
+/// Looks, one second apart, that must all find the stream shorter than it was before its positions count as reused.
+pub const TAIL_MOVED_LOOKS: u32 = 4;
+
+/// Messages of one read while filling a hole in the live side.
+pub const FILL_BATCH_MESSAGES: usize = 256;
+
+/// Margin by which a position must be younger than the history's age limit to be whole without asking the broker.
+pub const HISTORY_AGE_MARGIN: Duration = Duration::from_mins(1);
+
+/// Longest life of a session from its login on.
+pub const SESSION_AGE: Duration = Duration::from_hours(24);
+
+/// Clock difference allowed between issuer and gateway when tokens are checked.
+pub const TOKEN_LEEWAY: Duration = Duration::from_secs(10);
+
+/// Longest token, bytes.
+pub const TOKEN_BYTES: usize = 8 * 1024;
+
+/// Key sets are read again at least this often.
+pub const JWKS_REFRESH: Duration = Duration::from_mins(5);
+
+/// A token with an unknown key id reads the key set again, but not more often than this.
+pub const JWKS_MIN_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Limit of one key set request.
+pub const JWKS_REQUEST: Duration = Duration::from_secs(3);
+
+/// Largest key set, bytes.
+pub const JWKS_BYTES: usize = 256 * 1024;
+
+/// Largest body of an admin request, bytes.
+pub const ADMIN_BODY_BYTES: usize = 16 * 1024;
+
+/// `/livez` fails when the control runtime has not run for this long.
+pub const LIVENESS_STUCK: Duration = Duration::from_mins(1);
+
+/// Longest wait at exit for requests and sockets that are being closed.
+pub const EXIT_WAIT: Duration = Duration::from_secs(5);

@@ -1,0 +1,108 @@
+//! Effects (sockets): opens ports and takes clients' connections in. It stays open until the process ends: while the gateway
+//! closes, newcomers are told so by the handshake rather than reset by the kernel.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::core::Core;
+use crate::metrics::HandshakeResult;
+use crate::{connection, events, handshake, limits};
+
+const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 2\r\n\
+connection: close\r\ncontent-length: 90\r\n\r\n\
+{\"code\":\"overload\",\"message\":\"too many handshakes: come back later\",\"retry_after_ms\":2000}";
+
+/// Opens a port.
+pub fn open(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    // A restarted process must not wait for the old one's closed connections.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(limits::LISTEN_BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Takes clients in, for ever; ends with its task.
+pub async fn accept(core: Arc<Core>, listener: TcpListener) {
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // A client that left at once is its own business; out of descriptors or memory is ours.
+                if error.kind() != io::ErrorKind::ConnectionAborted {
+                    events::accept_failed(&error);
+                    tokio::time::sleep(limits::ACCEPT_BACKOFF).await;
+                }
+                continue;
+            }
+        };
+        if let Err(error) = prepare(&stream) {
+            tracing::debug!(%error, "client socket not prepared");
+            continue;
+        }
+        let accepted = Instant::now();
+        if let Ok(permit) = Arc::clone(&core.handshakes).try_acquire_owned() {
+            tokio::spawn(handshake::serve(
+                Arc::clone(&core),
+                stream,
+                accepted,
+                permit,
+            ));
+        } else {
+            core.metrics.handshake(HandshakeResult::Overload);
+            tokio::spawn(turn_away(Arc::clone(&core), stream));
+        }
+    }
+}
+
+async fn turn_away(core: Arc<Core>, mut stream: TcpStream) {
+    let written = tokio::time::timeout(limits::FAREWELL_FLUSH, stream.write_all(BUSY)).await;
+    if matches!(written, Ok(Ok(()))) {
+        connection::reap(&core, stream).await;
+    }
+}
+
+/// What the kernel may hold for a client, and when it gives up on one.
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    let socket = SockRef::from(stream);
+    let (idle, interval, probes) = limits::KEEPALIVE;
+    let keepalive = TcpKeepalive::new()
+        .with_time(idle)
+        .with_interval(interval)
+        .with_retries(probes);
+    socket.set_tcp_nodelay(true)?;
+    socket.set_send_buffer_size(limits::SEND_BUFFER_BYTES)?;
+    socket.set_tcp_keepalive(&keepalive)?;
+    #[cfg(target_os = "linux")]
+    {
+        socket.set_tcp_user_timeout(Some(limits::TCP_USER_TIMEOUT))?;
+        socket.set_tcp_notsent_lowat(limits::NOT_SENT_LOW_WATER_BYTES)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_static_answer_says_its_length() {
+        let text = std::str::from_utf8(BUSY).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(
+            head.contains(&format!("content-length: {}", body.len())),
+            "{}",
+            body.len()
+        );
+        let json: serde_json::Value = serde_json::from_str(body).unwrap();
+        assert_eq!(json["code"], "overload");
+    }
+}
