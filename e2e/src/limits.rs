@@ -39,6 +39,9 @@ pub const TAIL_LINES: usize = 25;
 /// each client connection once. An entry costs about 300 bytes, and only while it is used.
 pub const CONNTRACK_MAX: u64 = 2_097_152;
 
+/// Slots of the table in which tracked connections are found, 8 bytes each: four connections to a slot when it is full.
+pub const CONNTRACK_BUCKETS: u64 = 524_288;
+
 /// Pods per node, the kubelet's own default.
 pub const PODS_PER_NODE: u32 = 110;
 

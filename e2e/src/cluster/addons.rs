@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::layout::{Layout, NOBODY, NODES, STORAGE_CLASS};
 use super::pki::METRICS_SERVER;
-use crate::limits::{DNS_READY, LOOK_API, VOLUMES_PER_NODE};
+use crate::limits::{API_READY, DNS_READY, LOOK_API, VOLUMES_PER_NODE};
 
 const COREDNS: &str = include_str!("manifests/coredns.yaml");
 const METRICS: &str = include_str!("manifests/metrics-server.yaml");
@@ -68,14 +68,20 @@ async fn apply_one(client: &Client, object: DynamicObject) -> Result<()> {
         Some(namespace) => Api::namespaced_with(client.clone(), &namespace, &resource),
         None => Api::all_with(client.clone(), &resource),
     };
-    api.patch(
-        &name,
-        &PatchParams::apply(MANAGER).force(),
-        &Patch::Apply(&object),
-    )
-    .await
-    .with_context(|| format!("applying {} {name}", resource.kind))?;
-    Ok(())
+    let parameters = PatchParams::apply(MANAGER).force();
+    let begun = Instant::now();
+    loop {
+        match api.patch(&name, &parameters, &Patch::Apply(&object)).await {
+            Ok(_) => return Ok(()),
+            // A young API server has yet to make its own namespaces.
+            Err(kube::Error::Api(said)) if said.code == 404 && begun.elapsed() < API_READY => {
+                tokio::time::sleep(LOOK_API).await;
+            }
+            Err(error) => {
+                return Err(error).with_context(|| format!("applying {} {name}", resource.kind));
+            }
+        }
+    }
 }
 
 fn parse(yaml: &str) -> Result<Vec<DynamicObject>> {

@@ -52,15 +52,17 @@ impl ClusterCommand {
                 up(&options).await
             }
             Self::Down => {
-                let found = step("taking the local cluster away", Cluster::down_if_up()).await?;
-                if !found {
-                    note("no local cluster was up");
-                }
+                let found = Cluster::down_if_up().await?;
+                note(if found {
+                    "the local cluster is gone"
+                } else {
+                    "no local cluster was up"
+                });
                 Ok(())
             }
             Self::Status => {
-                let cluster = Cluster::attach().await?;
-                say(status::report(&cluster).await?.trim_end());
+                let (cluster, wrong) = Cluster::look().await?;
+                say(status::report(&cluster, wrong).await?.trim_end());
                 Ok(())
             }
             Self::Load { archives } => {

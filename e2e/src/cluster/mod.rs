@@ -78,6 +78,7 @@ impl Default for Options {
 }
 
 /// A running cluster.
+#[derive(Clone)]
 pub struct Cluster {
     state: State,
     layout: Layout,
@@ -152,12 +153,16 @@ impl Cluster {
         }
         let tools = Tools::ready().await?;
         let folder = layout.data().join("images");
-        let store = images::store::ready(&tools).await?;
-        let mut archives = vec![images::of_pause(&folder).await?];
-        if options.product {
-            archives.push(images::of_product(&folder).await?);
-        }
-        Box::pin(start::run(layout, tools, &store, &archives)).await
+        let images = start::Images {
+            store: images::store::ready(&tools).await?,
+            pause: images::of_pause(&folder).await?,
+            product: if options.product {
+                Some(images::of_product(&folder).await?)
+            } else {
+                None
+            },
+        };
+        Box::pin(start::run(&layout, tools, &images)).await
     }
 
     /// The cluster that runs on this machine.
@@ -175,6 +180,18 @@ impl Cluster {
                     "the local cluster does not work any more ({why}); `cargo cluster up` starts it anew"
                 )
             }
+            Found::Nothing => bail!("no local cluster is up; `cargo cluster up` starts one"),
+        }
+    }
+
+    /// Whatever cluster there is, and what is wrong with it, for those who only look.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(crate) async fn look() -> Result<(Self, Option<&'static str>)> {
+        match State::find()? {
+            Found::Running(state) => Ok((Self::of(state).await?, None)),
+            Found::Leftovers(state, why) => Ok((Self::of(state).await?, Some(why))),
             Found::Nothing => bail!("no local cluster is up; `cargo cluster up` starts one"),
         }
     }

@@ -5,14 +5,19 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::state::Setting;
-use crate::limits::CONNTRACK_MAX;
+use crate::limits::{CONNTRACK_BUCKETS, CONNTRACK_MAX};
 
-const CONNTRACK: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
+/// Connection tracking holds for all namespaces, and only the machine's own one may raise it.
+const RAISED: [(&str, u64); 2] = [
+    (
+        "/proc/sys/net/netfilter/nf_conntrack_buckets",
+        CONNTRACK_BUCKETS,
+    ),
+    ("/proc/sys/net/netfilter/nf_conntrack_max", CONNTRACK_MAX),
+];
 
-/// What changes: connection tracking is raised here (only the machine's own namespace may), the rest is what every
-/// kubelet writes when it starts.
-const CHANGED: [&str; 7] = [
-    CONNTRACK,
+/// What every kubelet writes when it starts.
+const KUBELETS: [&str; 6] = [
     "/proc/sys/vm/overcommit_memory",
     "/proc/sys/vm/panic_on_oom",
     "/proc/sys/kernel/panic",
@@ -23,8 +28,9 @@ const CHANGED: [&str; 7] = [
 
 /// The settings as they are now; those that this kernel lacks are left out.
 pub fn remember() -> Vec<Setting> {
-    CHANGED
-        .iter()
+    let raised = RAISED.iter().map(|(path, _)| path);
+    raised
+        .chain(&KUBELETS)
         .filter_map(|path| {
             Some(Setting {
                 path: PathBuf::from(path),
@@ -37,9 +43,11 @@ pub fn remember() -> Vec<Setting> {
 /// Raises the number of tracked connections where it is lower. A kernel that refuses keeps its own limit: only the
 /// largest runs would notice.
 pub fn raise() {
-    let now = read(Path::new(CONNTRACK)).and_then(|v| v.parse::<u64>().ok());
-    if now.is_some_and(|now| now < CONNTRACK_MAX) {
-        let _ = std::fs::write(CONNTRACK, CONNTRACK_MAX.to_string());
+    for (path, wanted) in RAISED {
+        let now = read(Path::new(path)).and_then(|v| v.parse::<u64>().ok());
+        if now.is_some_and(|now| now < wanted) {
+            let _ = std::fs::write(path, wanted.to_string());
+        }
     }
 }
 

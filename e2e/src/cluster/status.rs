@@ -17,21 +17,30 @@ const PAGE: u64 = 4096;
 /// Bytes of a MiB.
 const MIB: u64 = 1 << 20;
 
-/// The whole report, some twenty lines.
-pub async fn report(cluster: &Cluster) -> Result<String> {
+/// The whole report, some twenty lines; `wrong` says why the cluster is not as it should be.
+pub(super) async fn report(cluster: &Cluster, wrong: Option<&str>) -> Result<String> {
     let mut text = String::new();
+    if let Some(wrong) = wrong {
+        writeln!(
+            text,
+            "not as it should be: {wrong}; `cargo cluster up` starts it anew"
+        )?;
+    }
     writeln!(text, "kubeconfig  {}", cluster.kubeconfig().display())?;
     writeln!(text, "logs        {}", cluster.layout().logs().display())?;
     let client = cluster.client().await?;
-    writeln!(text, "API server  {}", super::api_health(&client).await)?;
-    nodes(&client, &mut text).await?;
+    let health = super::api_health(&client).await;
+    writeln!(text, "API server  {health}")?;
+    if health == "ok" {
+        nodes(&client, &mut text).await?;
+    }
     let mut total = daemons(cluster, &mut text)?;
     for node in NODES {
         total += on_node(cluster, node, &mut text)?;
     }
     writeln!(text, "memory of everything  {} MiB", total / MIB)?;
     writeln!(text, "images")?;
-    for (image, nodes) in images(cluster).await? {
+    for (image, nodes) in images(cluster).await {
         writeln!(text, "  {image:<34} {nodes}")?;
     }
     Ok(text)
@@ -143,10 +152,14 @@ fn resident(pid: i32) -> u64 {
 }
 
 /// Images by name, with the nodes that have them.
-async fn images(cluster: &Cluster) -> Result<BTreeMap<String, String>> {
+async fn images(cluster: &Cluster) -> BTreeMap<String, String> {
     let mut all: BTreeMap<String, String> = BTreeMap::new();
     for node in NODES {
-        let list = cluster.ctr(node, &["images", "list", "--quiet"]).await?;
+        // A node that is gone has none.
+        let list = cluster
+            .ctr(node, &["images", "list", "--quiet"])
+            .await
+            .unwrap_or_default();
         for image in list.lines().filter(|l| !l.starts_with("sha256:")) {
             let nodes = all.entry(image.to_owned()).or_default();
             if !nodes.is_empty() {
@@ -155,5 +168,5 @@ async fn images(cluster: &Cluster) -> Result<BTreeMap<String, String>> {
             nodes.push_str(&node.name());
         }
     }
-    Ok(all)
+    all
 }

@@ -1,23 +1,14 @@
-//! Pure, but for the clock: how long each step of a start took.
+//! Pure: how long each step of a start took.
 
 use std::fmt;
-use std::future::Future;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Steps in their order, with the time each took.
 #[derive(Clone, Debug, Default)]
 pub struct Timings(Vec<(&'static str, Duration)>);
 
 impl Timings {
-    /// Does `work` and notes its time.
-    pub async fn measure<T>(&mut self, step: &'static str, work: impl Future<Output = T>) -> T {
-        let begun = Instant::now();
-        let outcome = work.await;
-        self.0.push((step, begun.elapsed()));
-        outcome
-    }
-
-    /// Notes a time that was measured elsewhere.
+    /// Notes a step's time.
     pub fn note(&mut self, step: &'static str, took: Duration) {
         self.0.push((step, took));
     }
