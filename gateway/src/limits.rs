@@ -140,6 +140,10 @@ pub const PUBLISH_OVERHEAD_BYTES: usize = 4 * 1024;
 /// Publishes of one batch that wait for the broker at once.
 pub const PUBLISH_CONCURRENCY: usize = 64;
 
+/// Longest time for one server to take a connection. A server whose pod is gone answers nothing at all; the next one is
+/// tried after this, and publishes wait that long.
+pub const BROKER_CONNECT: Duration = Duration::from_millis(400);
+
 /// Longest time that one publish tries to get an acknowledgement, leader changes included.
 pub const PUBLISH_TIMEOUT: Duration = Duration::from_millis(4500);
 

@@ -251,8 +251,9 @@ impl Facts {
             .queries
             .get_or_create(&Outcome { result })
             .inc();
+        // A condition or a report says so to people; this would repeat it every few seconds.
         if let Some(why) = failure {
-            warn!(object, query, why, "query failed");
+            debug!(object, query, why, "query failed");
         }
     }
 
@@ -308,7 +309,10 @@ impl Facts {
 /// three pods created would be one. What is done is told apart by a hash of the note.
 fn action(note: &str) -> String {
     let digest = Sha256::digest(note.as_bytes());
-    format!("Reconcile-{:02x}{:02x}{:02x}{:02x}", digest[0], digest[1], digest[2], digest[3])
+    format!(
+        "Reconcile-{:02x}{:02x}{:02x}{:02x}",
+        digest[0], digest[1], digest[2], digest[3]
+    )
 }
 
 /// Name and object of an action, for metrics and the log.

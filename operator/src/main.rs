@@ -158,8 +158,14 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
     let defaults = Defaults {
         gateway_image: args.gateway_image,
     };
-    let lead = move |term| {
-        let begun = World::begin(client.clone(), term, Arc::clone(&facts), defaults.clone());
+    let lead = move |term, tenure| {
+        let begun = World::begin(
+            client.clone(),
+            term,
+            tenure,
+            Arc::clone(&facts),
+            defaults.clone(),
+        );
         async move {
             match begun {
                 Ok((world, watches)) => controllers::run(world, watches).await,

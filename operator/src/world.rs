@@ -5,7 +5,7 @@ use crate::admin::AdminClient;
 use crate::events::Facts;
 use crate::fleet::memory::Memories;
 use crate::fleet::observed::Defaults;
-use crate::lease::Term;
+use crate::lease::{Tenure, Term};
 use crate::prometheus::Prometheus;
 use crate::watch::{Stores, Watches, open};
 use kube::Client;
@@ -28,6 +28,8 @@ pub struct World {
     pub memories: Memories,
     /// The operator's own settings that reach pods.
     pub defaults: Defaults,
+    /// How long this process leads.
+    pub tenure: Arc<Tenure>,
     /// Cancelled when a gateway says that there is a newer leader.
     pub superseded: CancellationToken,
 }
@@ -37,6 +39,7 @@ impl World {
     pub fn begin(
         client: Client,
         term: Term,
+        tenure: Arc<Tenure>,
         facts: Arc<Facts>,
         defaults: Defaults,
     ) -> Result<(Arc<Self>, Watches), reqwest::Error> {
@@ -49,6 +52,7 @@ impl World {
             facts,
             memories: Memories::default(),
             defaults,
+            tenure,
             superseded: CancellationToken::new(),
         };
         Ok((Arc::new(world), watches))

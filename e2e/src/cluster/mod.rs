@@ -24,6 +24,7 @@ pub(crate) mod cgroups;
 pub mod cli;
 mod control_plane;
 mod faults;
+mod guard;
 pub mod layout;
 mod mounts;
 mod network;
@@ -50,10 +51,11 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio::process::Command;
 
 pub use faults::{cut_zone, kill_container, restore_zone};
+pub use guard::Guard;
 pub use layout::STORAGE_CLASS;
 pub use timings::Timings;
 
-use crate::progress::{note, step};
+use crate::progress::step;
 use crate::{host, images};
 use layout::{DATA_DIR, Layout, NODES, Node};
 use state::{Found, Lock, State};
@@ -85,44 +87,6 @@ pub struct Cluster {
     kubeconfig: PathBuf,
     tools: Tools,
     timings: Timings,
-}
-
-/// Takes the cluster away when dropped, also when a future that holds it is.
-pub struct Guard {
-    cluster: Cluster,
-    armed: bool,
-}
-
-impl std::ops::Deref for Guard {
-    type Target = Cluster;
-
-    fn deref(&self) -> &Cluster {
-        &self.cluster
-    }
-}
-
-impl Guard {
-    /// The cluster stays, also after this program has ended.
-    ///
-    /// # Errors
-    /// When that cannot be written down.
-    pub fn keep(&mut self) -> Result<()> {
-        self.armed = false;
-        self.cluster.keep()
-    }
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        if !self.armed {
-            return;
-        }
-        // Somebody else who holds it is about to take the same cluster away.
-        let outcome = Lock::take().and_then(|_lock| teardown::run(&self.cluster.state));
-        if let Err(error) = outcome {
-            note(&format!("error: {error:#}"));
-        }
-    }
 }
 
 impl Cluster {
@@ -211,14 +175,6 @@ impl Cluster {
         }
     }
 
-    /// Holds the cluster so that it ends with the guard.
-    pub fn guard(self) -> Guard {
-        Guard {
-            cluster: self,
-            armed: true,
-        }
-    }
-
     /// Gives the cluster up: it stays when this program ends, until somebody takes it down.
     ///
     /// # Errors
@@ -233,12 +189,7 @@ impl Cluster {
     /// # Errors
     /// With what could not be taken away.
     pub async fn down(self) -> Result<()> {
-        let state = self.state;
-        tokio::task::spawn_blocking(move || {
-            let _lock = Lock::take()?;
-            teardown::run(&state)
-        })
-        .await?
+        tokio::task::spawn_blocking(move || teardown::if_still(&self.state)).await?
     }
 
     /// Takes away whatever cluster there is, whole or not. True when there was one.

@@ -245,7 +245,6 @@ fn kubelet(layout: &Layout, node: Node) -> Value {
         // Three nodes share one disk and one memory: what one takes must not evict pods of another.
         "evictionHard": { "nodefs.available": "1%", "imagefs.available": "1%" },
         "imageGCHighThresholdPercent": 100,
-        "localStorageCapacityIsolation": false,
         "maxPods": PODS_PER_NODE,
         // Lowering it needs a right that many sandboxes lack.
         "oomScoreAdj": 0,

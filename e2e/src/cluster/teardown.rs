@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use super::layout::RUN_DIR;
-use super::state::State;
+use super::state::{Found, Lock, State};
 use super::{cgroups, mounts, network, process, settings};
 use crate::limits::PROCESSES_GONE;
 
@@ -39,6 +39,20 @@ pub fn run(state: &State) -> Result<()> {
         "something of the cluster is left ({}); `cargo cluster down` tries again",
         failures.join("; ")
     )
+}
+
+/// Takes this very cluster away; when it is gone already, and perhaps another one is there, leaves everything alone.
+///
+/// # Errors
+/// With everything that could not be taken away, or when somebody starts or ends a cluster right now.
+pub fn if_still(state: &State) -> Result<()> {
+    let _lock = Lock::take()?;
+    match State::find()? {
+        Found::Running(now) | Found::Leftovers(now, _) if now.processes == state.processes => {
+            run(&now)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Nodes mount in namespaces of their own, so there is something here only after a change of this harness gone wrong.

@@ -56,19 +56,20 @@ fn of_tools(tools: &Tools, archive: &Path) -> Result<()> {
 /// With the compiler's own words.
 pub async fn of_product(folder: &Path) -> Result<PathBuf> {
     let built = product::build().await?;
-    let recipe = |name, programs: &[&'static str]| -> Result<Recipe<'static>> {
-        let programs = programs
-            .iter()
-            .map(|p| Ok((*p, product::find(&built, p)?)))
-            .collect::<Result<_>>()?;
-        Ok(Recipe { name, programs })
-    };
-    let recipes = [
-        recipe(GATEWAY, &["sluice-gateway"])?,
-        recipe(OPERATOR, &["sluice-operator", "kubectl-sluice"])?,
-    ];
     let path = folder.join("product.tar");
     step("packing images of gateway and operator", async {
+        let recipe = |name, programs: &[&'static str]| -> Result<Recipe<'static>> {
+            let slim = programs
+                .iter()
+                .map(|p| Ok((*p, product::slim(&built, p, folder)?)));
+            let programs = slim.collect::<Result<_>>()?;
+            Ok(Recipe { name, programs })
+        };
+        make(folder)?;
+        let recipes = [
+            recipe(GATEWAY, &["sluice-gateway"])?,
+            recipe(OPERATOR, &["sluice-operator", "kubectl-sluice"])?,
+        ];
         pack(&recipes, &path)
     })
     .await?;
@@ -80,7 +81,9 @@ pub async fn of_product(folder: &Path) -> Result<PathBuf> {
 /// # Errors
 /// With the compiler's own words.
 pub async fn of_pause(folder: &Path) -> Result<PathBuf> {
-    let program = product::find(&product::build_pause().await?, "pause")?;
+    let built = product::build_pause().await?;
+    make(folder)?;
+    let program = product::slim(&built, "pause", folder)?;
     let path = folder.join("pause.tar");
     let recipe = Recipe {
         name: PAUSE_IMAGE,
@@ -100,12 +103,16 @@ fn tools_key(tools: &Tools) -> String {
 /// Writes an archive beside its final place and renames it.
 fn pack(recipes: &[Recipe<'_>], path: &Path) -> Result<()> {
     let folder = path.parent().context("an archive needs a folder")?;
-    std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+    make(folder)?;
     let part = path.with_extension("part");
     let images = recipes.iter().map(image).collect::<Result<Vec<_>>>()?;
     let file = File::create(&part).with_context(|| format!("making {}", part.display()))?;
     oci::write(&images, architecture(), BufWriter::new(file))?;
     std::fs::rename(&part, path).with_context(|| format!("keeping {}", path.display()))
+}
+
+fn make(folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))
 }
 
 fn image<'a>(recipe: &Recipe<'a>) -> Result<Image<'a>> {

@@ -52,7 +52,8 @@ async fn reconcile(
     object: Arc<DynamicObject>,
     world: Arc<World>,
 ) -> Result<Action, std::convert::Infallible> {
-    if world.stores.filled().await.is_err() || object.metadata.deletion_timestamp.is_some() {
+    world.stores.filled().await;
+    if object.metadata.deletion_timestamp.is_some() {
         return Ok(Action::await_change());
     }
     let started = Instant::now();

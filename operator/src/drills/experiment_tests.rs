@@ -168,7 +168,7 @@ fn a_fleet_that_is_not_quiet_is_waited_for_and_then_left_alone() {
         ("unready", |fleet| fleet.pods[0].ready = false),
         ("going", |fleet| fleet.pods[0].terminating = true),
         ("draining", |fleet| {
-            fleet.pods[0].drain = Some(DrainReason::NodeDrain)
+            fleet.pods[0].drain = Some(DrainReason::NodeDrain);
         }),
         ("rollout", |fleet| fleet.rolled_out = false),
         ("changed", |fleet| fleet.status_current = false),

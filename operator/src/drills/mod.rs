@@ -5,6 +5,7 @@
 //! drill ──────── ChaosDrill → ChaosExperiment, as a CronJob makes Jobs (effects)
 //! look ───────── a fleet as a drill sees it (pure)
 //! experiment ─── one run as a state machine (pure)
+//! record ─────── what it writes down (pure)
 //! checks ─────── the steady state in PromQL (effects, judged by pure functions)
 //! fault ──────── what is done to pods (effects)
 //! run ────────── the controller that drives an experiment (effects)
@@ -17,6 +18,7 @@ pub mod experiment;
 mod experiment_tests;
 pub mod fault;
 pub mod look;
+pub mod record;
 pub mod run;
 pub mod schedule;
 

@@ -70,9 +70,7 @@ async fn reconcile(
     object: Arc<DynamicObject>,
     world: Arc<World>,
 ) -> Result<Action, std::convert::Infallible> {
-    if world.stores.filled().await.is_err() {
-        return Ok(Action::await_change());
-    }
+    world.stores.filled().await;
     let started = Instant::now();
     let name = format!(
         "{}/{}",
@@ -162,6 +160,9 @@ async fn strike_all(
 ) {
     let namespace = object.namespace().unwrap_or_default();
     for target in targets {
+        if !world.tenure.holds() {
+            return;
+        }
         let message = match strike(world, &namespace, kind, target).await {
             Struck::Done => format!("{kind:?} done to pod {} {}", target.pod, target.uid),
             Struck::Refused(why) => format!("{kind:?} refused for pod {}: {why}", target.pod),

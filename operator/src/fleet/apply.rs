@@ -5,7 +5,7 @@ use super::actuator::{ActError, Actuator};
 use super::memory::Polled;
 use super::observe::Observation;
 use super::observed::{ChildKind, DrainMark, FleetView, GatewayState};
-use super::plan::{Action, Plan, PodRef};
+use super::plan::{Action, PodRef};
 use super::{render, views};
 use crate::admin::{AdminError, Endpoint};
 use crate::patches;
@@ -24,7 +24,7 @@ use rand::RngCore as _;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use sluice_crds::names;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
 use tokio::time::Instant;
 
@@ -33,70 +33,6 @@ pub struct KubeActuator<'a> {
     world: &'a World,
     fleet: &'a FleetView,
     gateways: &'a HashMap<String, Endpoint>,
-}
-
-/// What became of a plan's actions.
-#[derive(Debug, Default)]
-pub struct Carried {
-    /// First failure that a new look alone does not cure.
-    pub failure: Option<String>,
-    /// Whether something had changed since it was seen: a new look is due.
-    pub conflict: bool,
-    /// Whether the replicas were written.
-    pub scaled: bool,
-}
-
-/// Tries a plan's actions in order. One that fails holds back only what follows for the same pod;
-/// word of a newer leader ends everything.
-pub async fn carry_out(
-    plan: &Plan,
-    actuator: &impl Actuator,
-    world: &World,
-    fleet: &str,
-) -> Carried {
-    let mut carried = Carried::default();
-    let mut held_back = BTreeSet::new();
-    for action in &plan.actions {
-        let pod = pod_of(action);
-        if pod.is_some_and(|pod| held_back.contains(pod)) {
-            continue;
-        }
-        let result = actuator.act(action).await;
-        let why = result.as_ref().err().map(ActError::to_string);
-        world.facts.acted(fleet, action, why.as_deref());
-        let Err(error) = result else {
-            carried.scaled |= matches!(action, Action::SetReplicas { .. });
-            continue;
-        };
-        held_back.extend(pod.map(str::to_owned));
-        match error {
-            ActError::Conflict { .. } => carried.conflict = true,
-            ActError::Failed { .. } => carried.failure = carried.failure.or(why),
-            ActError::StaleLeader { .. } => {
-                world.superseded.cancel();
-                carried.failure = why;
-                return carried;
-            }
-        }
-    }
-    carried
-}
-
-/// Name of the pod an action is about.
-fn pod_of(action: &Action) -> Option<&str> {
-    match action {
-        Action::CancelDrain { pod }
-        | Action::SetAccepting { pod, .. }
-        | Action::MarkDraining { pod, .. }
-        | Action::StartDrain { pod, .. }
-        | Action::DeletePod { pod, .. } => Some(&pod.name),
-        Action::CreatePod { object, .. } => object.metadata.name.as_deref(),
-        Action::CreateSecret { .. }
-        | Action::EnsureChild { .. }
-        | Action::CreateRevision { .. }
-        | Action::DeleteRevision { .. }
-        | Action::SetReplicas { .. } => None,
-    }
 }
 
 impl Actuator for KubeActuator<'_> {
@@ -385,12 +321,21 @@ impl<'a> KubeActuator<'a> {
         }
     }
 
+    /// Whether an object that exists is this fleet's. What a deleted fleet of the same name left
+    /// behind goes by itself, so it is only waited for.
     fn ours(&self, meta: &ObjectMeta, what: &str) -> Result<(), ActError> {
         if views::owned(meta, &self.fleet.uid) {
             return Ok(());
         }
+        let mut owners = meta.owner_references.iter().flatten();
+        let predecessors =
+            owners.any(|owner| owner.kind == "NotifyGateway" && owner.name == self.fleet.name);
+        let what = what.to_owned();
+        if predecessors || meta.deletion_timestamp.is_some() {
+            return Err(ActError::Conflict { what });
+        }
         Err(ActError::Failed {
-            what: what.to_owned(),
+            what,
             why: "an object of this name exists and belongs to someone else; rename or delete it"
                 .to_owned(),
         })

@@ -1,6 +1,7 @@
 //! The controller of fleets (effects), nothing but the pipeline: observe → plan → apply → status.
 
-use super::apply::{KubeActuator, carry_out};
+use super::apply::KubeActuator;
+use super::carry::carry_out;
 use super::memory::Memory;
 use super::observe::{Observation, observe};
 use super::plan::{Plan, PlannedEvent, plan};
@@ -105,10 +106,7 @@ async fn reconcile(
     object: Arc<DynamicObject>,
     world: Arc<World>,
 ) -> Result<Action, std::convert::Infallible> {
-    if world.stores.filled().await.is_err() {
-        // The streams were dropped: this leader is going.
-        return Ok(Action::await_change());
-    }
+    world.stores.filled().await;
     let started = Instant::now();
     let observation = observe(&world, &object).await;
     let now = Timestamp::now();

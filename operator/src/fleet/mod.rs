@@ -9,13 +9,16 @@
 //!   pacing       how fast each drain may go
 //!   render       the Kubernetes objects themselves
 //! status ──── what is written back of it (pure)
-//! actuator ── how one action becomes one write (`apply` does it on a cluster)
+//! actuator ── how one action becomes one write (`apply` does it on a cluster, `carry` all of a plan)
 //! controller  the pipeline of all this, for every fleet
 //! views, looks  what observing makes of what it got (pure); `memory` is what it keeps
 //! ```
 
 pub mod actuator;
 pub mod apply;
+#[cfg(test)]
+mod apply_tests;
+pub mod carry;
 pub mod controller;
 pub mod looks;
 pub mod memory;

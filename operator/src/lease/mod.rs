@@ -26,7 +26,7 @@ pub struct Elector {
     name: String,
     candidate: Candidate,
     acquired: Option<MicroTime>,
-    started: Instant,
+    tenure: Arc<Tenure>,
     facts: Arc<Facts>,
     pulse: Arc<Pulse>,
 }
@@ -49,6 +49,37 @@ impl Pulse {
     /// Time of the last round since the process began to elect.
     pub fn last_round(&self) -> Duration {
         Duration::from_millis(self.last_round.load(Ordering::Relaxed))
+    }
+}
+
+/// Until when this process leads, by its own clock. Whoever is about to write asks: a process that
+/// was stopped for a while and wakes up has controllers that do not know yet.
+#[derive(Debug)]
+pub struct Tenure {
+    started: Instant,
+    /// Milliseconds since `started`.
+    until: AtomicU64,
+}
+
+impl Tenure {
+    /// A tenure that ends after `length`, unless it is prolonged.
+    pub fn lasting(length: Duration) -> Self {
+        let tenure = Self {
+            started: Instant::now(),
+            until: AtomicU64::new(0),
+        };
+        tenure.set(length);
+        tenure
+    }
+
+    /// Whether this process still leads.
+    pub fn holds(&self) -> bool {
+        self.started.elapsed() < Duration::from_millis(self.until.load(Ordering::Acquire))
+    }
+
+    fn set(&self, until: Duration) {
+        let millis = u64::try_from(until.as_millis()).unwrap_or(u64::MAX);
+        self.until.store(millis, Ordering::Release);
     }
 }
 
@@ -78,7 +109,7 @@ impl Elector {
             name: name.to_owned(),
             candidate: Candidate::new(&identity, LEASE_TIMING),
             acquired: None,
-            started: Instant::now(),
+            tenure: Arc::new(Tenure::lasting(Duration::ZERO)),
             facts,
             pulse: Arc::default(),
         }
@@ -93,7 +124,7 @@ impl Elector {
     /// is released. Work that ends by itself gives the lease up, and the process stands again.
     pub async fn run<F, Fut>(mut self, stop: CancellationToken, lead: F)
     where
-        F: Fn(Term) -> Fut,
+        F: Fn(Term, Arc<Tenure>) -> Fut,
         Fut: Future<Output = ()> + Send + 'static,
     {
         while !stop.is_cancelled() {
@@ -101,8 +132,9 @@ impl Elector {
             let mut pause = self.candidate.pause(self.now());
             if let Some(term) = self.candidate.leading(self.now()).cloned() {
                 self.facts.leading(&term);
-                let mut work = Work(tokio::spawn(lead(term)));
+                let mut work = Work(tokio::spawn(lead(term, Arc::clone(&self.tenure))));
                 let why = self.hold(&stop, &mut work).await;
+                self.tenure.set(Duration::ZERO);
                 work.0.abort();
                 // An aborted task ends at its next await; nothing is written after this line.
                 let _ = (&mut work.0).await;
@@ -127,7 +159,9 @@ impl Elector {
                 _ = &mut work.0 => return "the controllers ended",
                 () = tokio::time::sleep(pause) => {}
             }
-            self.round().await;
+            if self.tenure.holds() {
+                self.round().await;
+            }
             if self.candidate.leading(self.now()).is_none() {
                 return "the lease could not be renewed, or passed on";
             }
@@ -150,6 +184,8 @@ impl Elector {
             self.pulse.last_answer.store(millis, Ordering::Relaxed);
         }
         self.candidate.answer(&request, sent, now, answer);
+        let until = self.candidate.leads_until();
+        self.tenure.set(until.unwrap_or_default());
     }
 
     /// Lets the next one lead at once. Failing is no harm: the lease then runs out.
@@ -231,7 +267,7 @@ impl Elector {
     }
 
     fn now(&self) -> Duration {
-        self.started.elapsed()
+        self.tenure.started.elapsed()
     }
 }
 

@@ -119,7 +119,7 @@ async fn connect(shared: &Shared, events: mpsc::Sender<Event>) -> Result<Client,
         .collect();
     let options = ConnectOptions::new()
         .name(&shared.name)
-        .connection_timeout(limits::BROKER_REQUEST)
+        .connection_timeout(limits::BROKER_CONNECT)
         .request_timeout(Some(limits::BROKER_REQUEST))
         .ping_interval(Duration::from_secs(5))
         .subscription_capacity(limits::LIVE_QUEUE_MESSAGES)
