@@ -20,7 +20,11 @@ fn yaml_files_are_what_the_types_say() {
     for crd in all() {
         let generated = yaml(&crd).unwrap();
         let plural = &crd.spec.names.plural;
-        assert!(generated.len() <= MAX_FILE_BYTES, "{plural}: {} bytes", generated.len());
+        assert!(
+            generated.len() <= MAX_FILE_BYTES,
+            "{plural}: {} bytes",
+            generated.len()
+        );
         for place in GENERATED {
             let path = folder(place).join(format!("{plural}.yaml"));
             if std::env::var_os("UPDATE").is_some() {

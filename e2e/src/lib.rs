@@ -27,7 +27,9 @@ use anyhow::{Result, ensure};
 pub fn repository_root() -> Result<PathBuf> {
     let manifest = std::env::var_os("CARGO_MANIFEST_DIR")
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
-    let root = manifest.parent().map_or_else(|| manifest.clone(), PathBuf::from);
+    let root = manifest
+        .parent()
+        .map_or_else(|| manifest.clone(), PathBuf::from);
     ensure!(
         root.join("e2e/tools").is_dir(),
         "{} is not a checkout of Sluice (e2e/tools is missing); run this from one with `cargo cluster …`",

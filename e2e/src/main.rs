@@ -11,7 +11,11 @@ use sluice_e2e::progress;
 use sluice_e2e::verify::{self, VerifyArgs};
 
 #[derive(Parser)]
-#[command(name = "sluice-e2e", version, about = "Local cluster, demo and end-to-end checks of Sluice")]
+#[command(
+    name = "sluice-e2e",
+    version,
+    about = "Local cluster, demo and end-to-end checks of Sluice"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -37,7 +41,10 @@ fn main() -> ExitCode {
         return sluice_e2e::cluster::node_init::main(plan);
     }
     // Two providers of cryptography may be linked; one must be named before the first connection.
-    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
+    if rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .is_err()
+    {
         progress::note("error: another provider of cryptography is in place");
         return ExitCode::FAILURE;
     }

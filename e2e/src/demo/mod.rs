@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::Args;
 
-use crate::cluster::{Cluster, Options};
 use crate::cluster::tools::Tools;
+use crate::cluster::{Cluster, Options};
 use crate::lab::Lab;
 use crate::progress;
 
@@ -89,7 +89,10 @@ async fn on_local_cluster(args: &DemoArgs, tools: Tools, root: PathBuf) -> Resul
         None,
         root,
     );
-    let class = args.storage_class.as_deref().unwrap_or(crate::cluster::STORAGE_CLASS);
+    let class = args
+        .storage_class
+        .as_deref()
+        .unwrap_or(crate::cluster::STORAGE_CLASS);
     let clean = steps::all(&lab, args, Some(class)).await?;
     if args.keep {
         cluster.keep()?;
@@ -112,7 +115,10 @@ fn home_kubeconfig() -> PathBuf {
 /// Ends with the first Ctrl-C or SIGTERM.
 async fn interrupted() {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+    let (Ok(mut int), Ok(mut term)) = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+    ) else {
         return std::future::pending().await;
     };
     tokio::select! {

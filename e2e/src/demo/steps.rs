@@ -15,9 +15,9 @@ use crate::lab::{DRILL_YAML, FLEET_RATE, FLEET_STREAM, Lab, broker};
 use crate::progress;
 
 /// Time any one step may take before the demo gives up on it.
-const STEP: Duration = Duration::from_secs(180);
+const STEP: Duration = Duration::from_mins(3);
 /// Time a fresh fleet may take to be Ready.
-const FIRST_READY: Duration = Duration::from_secs(60);
+const FIRST_READY: Duration = Duration::from_mins(1);
 /// Share of the first clients that the load grows by in the scale-out step, in percent.
 const GROWTH_PERCENT: u32 = 40;
 
@@ -33,7 +33,10 @@ pub(super) async fn all(lab: &Lab, args: &DemoArgs, storage_class: Option<&str>)
         .await?;
     fleet.settled(FIRST_READY).await?;
     let ready = begun.elapsed();
-    progress::say(&format!("fleet Ready {:.1} s after the chart's install began", ready.as_secs_f32()));
+    progress::say(&format!(
+        "fleet Ready {:.1} s after the chart's install began",
+        ready.as_secs_f32()
+    ));
 
     let demand = Demand {
         clients: args.clients as usize,
@@ -47,7 +50,11 @@ pub(super) async fn all(lab: &Lab, args: &DemoArgs, storage_class: Option<&str>)
         table: Table::default(),
     };
     stage.step("connect", connect).await?;
-    stage.step("scale out on load", async |s: &mut Stage<'_>| scale_out(s, args).await).await?;
+    stage
+        .step("scale out on load", async |s: &mut Stage<'_>| {
+            scale_out(s, args).await
+        })
+        .await?;
     stage.step("rollout", rollout).await?;
     stage.step("kubectl drain", drain).await?;
     stage.step("scheduled drill", drill).await?;
@@ -65,7 +72,11 @@ struct Stage<'a> {
 }
 
 impl Stage<'_> {
-    async fn step(&mut self, name: &'static str, act: impl AsyncFnOnce(&mut Self) -> Result<String>) -> Result<()> {
+    async fn step(
+        &mut self,
+        name: &'static str,
+        act: impl AsyncFnOnce(&mut Self) -> Result<String>,
+    ) -> Result<()> {
         progress::say(&format!("▸ {name}"));
         self.traffic.begin(name);
         let begun = Instant::now();
@@ -135,7 +146,9 @@ async fn drain(stage: &mut Stage<'_>) -> Result<String> {
         .await?;
     stage.fleet.settled(STEP).await?;
     stage.lab.kubectl(&["uncordon", &node]).await?;
-    Ok(format!("{node} drained, with {pod}, the leader of the stream"))
+    Ok(format!(
+        "{node} drained, with {pod}, the leader of the stream"
+    ))
 }
 
 async fn drill(stage: &mut Stage<'_>) -> Result<String> {
@@ -149,7 +162,10 @@ async fn drill(stage: &mut Stage<'_>) -> Result<String> {
             .collect::<Result<_, _>>()?;
         match all.iter().find(|e| e["status"]["phase"] == "Completed") {
             Some(done) => Ok(Look::Done(done.clone())),
-            None => Ok(Look::NotYet(format!("{} experiments, none completed", all.len()))),
+            None => Ok(Look::NotYet(format!(
+                "{} experiments, none completed",
+                all.len()
+            ))),
         }
     })
     .await?;

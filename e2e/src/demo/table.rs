@@ -33,7 +33,18 @@ impl Table {
     pub(super) fn print(&self, ready: Duration) {
         let mut text = format!(
             "\n{:<20} {:>6} {:>7} {:>15} {:>9} {:>5} {:>8} {:>9} {:>5} {:>8} {:>9} {:>9}\n",
-            "step", "took", "moved", "peak 5s/allowed", "delivered", "lost", "repeated", "unordered", "gaps", "refused", "in 1 s", "p99"
+            "step",
+            "took",
+            "moved",
+            "peak 5s/allowed",
+            "delivered",
+            "lost",
+            "repeated",
+            "unordered",
+            "gaps",
+            "refused",
+            "in 1 s",
+            "p99"
         );
         for Row { name, took, audit } in &self.rows {
             let r = &audit.report;
@@ -54,7 +65,10 @@ impl Table {
             );
         }
         progress::say(&text);
-        progress::say(&format!("chart install + apply → fleet Ready: {:.1} s", ready.as_secs_f32()));
+        progress::say(&format!(
+            "chart install + apply → fleet Ready: {:.1} s",
+            ready.as_secs_f32()
+        ));
         for row in &self.rows {
             if let Some(fault) = row.audit.fault() {
                 progress::say(&format!("NOT CLEAN  {}: {fault}", row.name));

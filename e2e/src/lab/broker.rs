@@ -38,9 +38,7 @@ pub async fn leader(client: &Client, stream: &str) -> Result<(String, String)> {
                 .iter()
                 .find(|p| p.name_any() == name)
                 .and_then(|p| p.spec.as_ref()?.node_name.clone())
-                .ok_or_else(|| {
-                    anyhow!("the stream's leader {name} is not one of the NATS pods")
-                })?;
+                .ok_or_else(|| anyhow!("the stream's leader {name} is not one of the NATS pods"))?;
             return Ok((name, node));
         }
     }

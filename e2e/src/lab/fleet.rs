@@ -147,15 +147,15 @@ impl Fleet {
         let ((), took) = wait::until(&what, limit, || async {
             let object = self.read().await?;
             let pods = self.pods().await?;
-            let wanted = object["spec"]["replicas"].as_i64().unwrap_or(3);
+            let wanted = object["spec"]["replicas"].as_u64().unwrap_or(3) as usize;
             let fresh = object["status"]["observedGeneration"] == object["metadata"]["generation"];
             let ready = pods
                 .iter()
                 .filter(|p| p.ready && !p.draining && !p.terminating)
-                .count() as i64;
+                .count();
             let revisions: std::collections::BTreeSet<&str> =
                 pods.iter().map(|p| p.revision.as_str()).collect();
-            if fresh && ready == wanted && pods.len() as i64 == wanted && revisions.len() <= 1 {
+            if fresh && ready == wanted && pods.len() == wanted && revisions.len() <= 1 {
                 return Ok(Look::Done(()));
             }
             Ok(Look::NotYet(format!(

@@ -11,6 +11,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use k8s_openapi::api::core::v1::{Namespace, Node, Secret};
 use kube::api::{Api, ListParams, Patch, PatchParams};
 use kube::{Client, ResourceExt};
@@ -66,13 +68,13 @@ impl Lab {
         context: Option<String>,
         root: PathBuf,
     ) -> Self {
-        let token_key = (0..TOKEN_KEY_BYTES).map(|_| format!("{:02x}", rand::random::<u8>())).collect::<String>();
+        let random: [u8; TOKEN_KEY_BYTES] = rand::random();
         Self {
             client,
             tools,
             kubeconfig,
             context,
-            token_key: token_key.into_bytes(),
+            token_key: URL_SAFE_NO_PAD.encode(random).into_bytes(),
             root,
         }
     }
@@ -104,13 +106,14 @@ impl Lab {
     pub async fn apply_fleet(&self) -> Result<Fleet> {
         let ours = PatchParams::apply("sluice-e2e").force();
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
-        let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": NAMESPACE } });
+        let namespace =
+            json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": NAMESPACE } });
         namespaces
             .patch(NAMESPACE, &ours, &Patch::Apply(namespace))
             .await?;
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), NAMESPACE);
         let secret = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "notify-tokens" },
-            "data": { "key": base64::Engine::encode(&base64::engine::general_purpose::STANDARD, &self.token_key) } });
+            "data": { "key": STANDARD.encode(&self.token_key) } });
         secrets
             .patch("notify-tokens", &ours, &Patch::Apply(secret))
             .await?;
@@ -209,10 +212,23 @@ impl Lab {
     /// # Errors
     /// With kubectl's or Helm's own text.
     pub async fn remove(&self) -> Result<()> {
-        self.kubectl(&["delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=150s"])
-            .await?;
+        self.kubectl(&[
+            "delete",
+            "namespace",
+            NAMESPACE,
+            "--ignore-not-found",
+            "--timeout=150s",
+        ])
+        .await?;
         let mut helm = self.helm();
-        helm.args(["uninstall", "sluice", "--namespace", SYSTEM, "--ignore-not-found", "--wait"]);
+        helm.args([
+            "uninstall",
+            "sluice",
+            "--namespace",
+            SYSTEM,
+            "--ignore-not-found",
+            "--wait",
+        ]);
         crate::verify::code::run(&mut helm).await?;
         Ok(())
     }
@@ -233,7 +249,7 @@ impl Lab {
         .await?;
         let wanted = replicas.to_string();
         let what = format!("{deployment} has {replicas} ready pods");
-        wait::until(&what, Duration::from_secs(60), || async {
+        wait::until(&what, Duration::from_mins(1), || async {
             let seen = self
                 .kubectl(&[
                     "-n",

@@ -65,7 +65,10 @@ impl Traffic {
         let addresses = lab.node_addresses().await?;
         let port = fleet.node_port().await?;
         let at = |scheme: &str, port: i32| -> Vec<String> {
-            addresses.iter().map(|a| format!("{scheme}://{a}:{port}")).collect()
+            addresses
+                .iter()
+                .map(|a| format!("{scheme}://{a}:{port}"))
+                .collect()
         };
         let config = LoadConfig {
             clients: demand.clients,

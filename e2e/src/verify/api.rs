@@ -8,20 +8,37 @@ use crate::lab::Lab;
 /// Manifests that must be refused; each opens with `# refused: TEXT`, words that the message must have.
 const REFUSED: &[(&str, &str)] = &[
     ("two credentials", include_str!("refused/auth-two.yaml")),
-    ("drain longer than grace", include_str!("refused/drain-beyond-grace.yaml")),
-    ("memory broker with replicas", include_str!("refused/memory-replicas.yaml")),
+    (
+        "drain longer than grace",
+        include_str!("refused/drain-beyond-grace.yaml"),
+    ),
+    (
+        "memory broker with replicas",
+        include_str!("refused/memory-replicas.yaml"),
+    ),
     ("undrainable pod", include_str!("refused/undrainable.yaml")),
     ("unknown field", include_str!("refused/unknown-field.yaml")),
-    ("scaling bounds", include_str!("refused/scaling-bounds.yaml")),
+    (
+        "scaling bounds",
+        include_str!("refused/scaling-bounds.yaml"),
+    ),
 ];
 
 /// Applies the generated CRDs with plain client-side `kubectl apply`, twice: the second one must find nothing to change.
 pub async fn crds_apply(lab: &Lab) -> Result<String> {
     let folder = lab.root().join("crds/yaml");
-    let folder = folder.to_str().context("the repository's path is not UTF-8")?;
+    let folder = folder
+        .to_str()
+        .context("the repository's path is not UTF-8")?;
     lab.kubectl(&["apply", "-f", folder]).await?;
-    lab.kubectl(&["wait", "--for=condition=Established", "--timeout=30s", "-f", folder])
-        .await?;
+    lab.kubectl(&[
+        "wait",
+        "--for=condition=Established",
+        "--timeout=30s",
+        "-f",
+        folder,
+    ])
+    .await?;
     let again = lab.kubectl(&["apply", "-f", folder]).await?;
     let unchanged = again.lines().filter(|l| l.ends_with(" unchanged")).count();
     if unchanged != 3 {
@@ -53,7 +70,9 @@ pub async fn refusals(lab: &Lab) -> Result<String> {
             .lines()
             .next()
             .and_then(|l| l.strip_prefix("# refused: "))
-            .with_context(|| format!("{name}: the first line does not say what the message must have"))?;
+            .with_context(|| {
+                format!("{name}: the first line does not say what the message must have")
+            })?;
         match lab.apply(yaml).await {
             Ok(said) => bail!("{name} was accepted: {said}"),
             Err(error) if format!("{error:#}").contains(wanted) => {}
@@ -89,7 +108,10 @@ pub async fn defaults(lab: &Lab) -> Result<String> {
         ("/heartbeat/clientSeconds", 15),
     ] {
         if spec.pointer(path) != Some(&Value::from(wanted)) {
-            bail!("spec{path} is {:?}, not the default {wanted}", spec.pointer(path));
+            bail!(
+                "spec{path} is {:?}, not the default {wanted}",
+                spec.pointer(path)
+            );
         }
     }
     Ok(String::new())
@@ -98,7 +120,10 @@ pub async fn defaults(lab: &Lab) -> Result<String> {
 /// Takes the CRDs away again, so that the chart can bring its own copies.
 pub async fn crds_delete(lab: &Lab) -> Result<String> {
     let folder = lab.root().join("crds/yaml");
-    let folder = folder.to_str().context("the repository's path is not UTF-8")?;
-    lab.kubectl(&["delete", "--wait", "--timeout=60s", "-f", folder]).await?;
+    let folder = folder
+        .to_str()
+        .context("the repository's path is not UTF-8")?;
+    lab.kubectl(&["delete", "--wait", "--timeout=60s", "-f", folder])
+        .await?;
     Ok(String::new())
 }

@@ -48,11 +48,20 @@ pub async fn tests(root: &Path, tools: &Tools) -> Result<String> {
 /// `helm lint --strict` and a rendering with everything switched on.
 pub async fn chart(root: &Path, tools: &Tools) -> Result<String> {
     let chart = root.join("charts/sluice");
-    run(Command::new(tools.helm()).arg("lint").arg("--strict").arg(&chart)).await?;
+    run(Command::new(tools.helm())
+        .arg("lint")
+        .arg("--strict")
+        .arg(&chart))
+    .await?;
     let rendered = run(Command::new(tools.helm())
         .args(["template", "sluice"])
         .arg(&chart)
-        .args(["--set", "nats.enabled=true", "--set", "prometheus.enabled=true"]))
+        .args([
+            "--set",
+            "nats.enabled=true",
+            "--set",
+            "prometheus.enabled=true",
+        ]))
     .await?;
     let objects = rendered.lines().filter(|l| l.starts_with("kind: ")).count();
     if objects < 15 {

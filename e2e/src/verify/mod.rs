@@ -22,7 +22,7 @@ const CLIENTS: usize = 1200;
 /// Notifications published per second in every scenario.
 const PUBLISHES_PER_SECOND: u32 = 100;
 /// Time from `helm install` to a fleet that is Ready, with images present.
-const FLEET_READY_LIMIT: Duration = Duration::from_secs(60);
+const FLEET_READY_LIMIT: Duration = Duration::from_mins(1);
 
 /// Options of `cargo verify`.
 #[derive(Args, Clone, Debug, Default)]
@@ -49,7 +49,9 @@ pub async fn run(args: VerifyArgs) -> Result<bool> {
     if !args.scenarios && args.only.is_none() {
         checks.run("format", code::format(&root)).await;
         checks.run("clippy", code::lints(&root)).await;
-        checks.run("tests of all crates", code::tests(&root, &tools)).await;
+        checks
+            .run("tests of all crates", code::tests(&root, &tools))
+            .await;
         checks.run("chart", code::chart(&root, &tools)).await;
     }
     let outcome = on_cluster(&args, &tools, &mut checks).await;
@@ -86,9 +88,17 @@ async fn on_cluster(args: &VerifyArgs, tools: &Tools, checks: &mut Checks) -> Re
         bail!("no cluster");
     };
     let kubeconfig = cluster.kubeconfig().to_owned();
-    let lab = Lab::new(cluster.client().await?, tools.clone(), kubeconfig, None, root);
+    let lab = Lab::new(
+        cluster.client().await?,
+        tools.clone(),
+        kubeconfig,
+        None,
+        root,
+    );
     if args.only.is_none() {
-        checks.run("CRDs by plain kubectl apply", api::crds_apply(&lab)).await;
+        checks
+            .run("CRDs by plain kubectl apply", api::crds_apply(&lab))
+            .await;
         checks.run("kubectl explain", api::explains(&lab)).await;
         checks.run("schema defaults", api::defaults(&lab)).await;
         checks.run("CRDs deleted", api::crds_delete(&lab)).await;
@@ -102,7 +112,11 @@ async fn on_cluster(args: &VerifyArgs, tools: &Tools, checks: &mut Checks) -> Re
             applied.settled(FLEET_READY_LIMIT).await?;
             let took = begun.elapsed();
             if took > FLEET_READY_LIMIT {
-                bail!("{:.1} s, the limit is {} s", took.as_secs_f32(), FLEET_READY_LIMIT.as_secs());
+                bail!(
+                    "{:.1} s, the limit is {} s",
+                    took.as_secs_f32(),
+                    FLEET_READY_LIMIT.as_secs()
+                );
             }
             fleet = Some(applied);
             Ok(String::new())
@@ -112,7 +126,9 @@ async fn on_cluster(args: &VerifyArgs, tools: &Tools, checks: &mut Checks) -> Re
         bail!("no fleet");
     };
     if args.only.is_none() {
-        checks.run("bad manifests are refused", api::refusals(&lab)).await;
+        checks
+            .run("bad manifests are refused", api::refusals(&lab))
+            .await;
     }
     let demand = Demand {
         clients: CLIENTS,
@@ -120,7 +136,11 @@ async fn on_cluster(args: &VerifyArgs, tools: &Tools, checks: &mut Checks) -> Re
         reconnect_rate: FLEET_RATE,
     };
     let traffic = Traffic::start(&lab, &fleet, &demand).await?;
-    let mut stage = Stage { lab, fleet, traffic };
+    let mut stage = Stage {
+        lab,
+        fleet,
+        traffic,
+    };
     scenarios::run_all(&mut stage, checks, args.only.as_deref()).await;
     stage.traffic.stop().await;
     Ok(())

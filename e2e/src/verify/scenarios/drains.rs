@@ -49,21 +49,29 @@ pub(super) async fn operator_down(stage: &mut Stage) -> Result<String> {
 
 async fn one_goes_one_waits(stage: &Stage, node: &str, before: &[PodSeen]) -> Result<()> {
     let gone = before.len() - 1;
-    wait::until("one gateway gone without an operator", Duration::from_secs(100), || async {
-        let left = on_node(stage, node).await?;
-        if left.len() == gone {
-            return Ok(Look::Done(()));
-        }
-        Ok(Look::NotYet(describe(&left)))
-    })
+    wait::until(
+        "one gateway gone without an operator",
+        Duration::from_secs(100),
+        || async {
+            let left = on_node(stage, node).await?;
+            if left.len() == gone {
+                return Ok(Look::Done(()));
+            }
+            Ok(Look::NotYet(describe(&left)))
+        },
+    )
     .await?;
-    wait::holds("the other gateway stays", Duration::from_secs(12), || async {
-        let left = on_node(stage, node).await?;
-        if left.len() == gone && left.iter().all(|p| !p.terminating && p.ready) {
-            return Ok(Look::Done(()));
-        }
-        Ok(Look::NotYet(describe(&left)))
-    })
+    wait::holds(
+        "the other gateway stays",
+        Duration::from_secs(12),
+        || async {
+            let left = on_node(stage, node).await?;
+            if left.len() == gone && left.iter().all(|p| !p.terminating && p.ready) {
+                return Ok(Look::Done(()));
+            }
+            Ok(Look::NotYet(describe(&left)))
+        },
+    )
     .await
 }
 
@@ -116,7 +124,10 @@ async fn crowded_node(stage: &Stage) -> Result<String> {
             return Ok(node);
         }
     }
-    bail!("no node has two gateways: {}", describe(&stage.fleet.pods().await?))
+    bail!(
+        "no node has two gateways: {}",
+        describe(&stage.fleet.pods().await?)
+    )
 }
 
 fn start_drain(stage: &Stage, node: &str) -> Result<Child> {

@@ -11,7 +11,7 @@ use crate::lab::DRILL_YAML;
 use crate::lab::wait::{self, Look};
 
 /// Time from applying a drill of every minute to its first report.
-const FIRST_REPORT: Duration = Duration::from_secs(180);
+const FIRST_REPORT: Duration = Duration::from_mins(3);
 
 /// A drill of every minute makes an experiment by itself, which evicts a gateway, sees it replaced, and says `Passed`.
 pub(super) async fn scheduled(stage: &mut Stage) -> Result<String> {
@@ -41,7 +41,9 @@ pub(super) async fn scheduled(stage: &mut Stage) -> Result<String> {
     ensure(status["verdict"] == "Passed", || {
         format!("the verdict is {}: {status}", status["verdict"])
     })?;
-    let targets = status["targets"].as_array().context("no targets in the report")?;
+    let targets = status["targets"]
+        .as_array()
+        .context("no targets in the report")?;
     ensure(
         targets.len() == 1 && targets[0]["confirmed"] == true,
         || format!("not one confirmed target: {status}"),
@@ -81,10 +83,14 @@ pub(super) async fn hypothesis_fails(stage: &mut Stage) -> Result<String> {
         .iter()
         .find(|e| e["metadata"]["name"] == "too-much")
         .context("the experiment is gone")?;
-    ensure(ours["status"]["verdict"] == "Failed", || ours["status"].to_string())?;
+    ensure(ours["status"]["verdict"] == "Failed", || {
+        ours["status"].to_string()
+    })?;
     let after = stage.fleet.pods().await?;
     ensure(
-        before.iter().all(|old| after.iter().any(|p| p.uid == old.uid)),
+        before
+            .iter()
+            .all(|old| after.iter().any(|p| p.uid == old.uid)),
         || "a pod was killed although the hypothesis did not hold".into(),
     )?;
     stage

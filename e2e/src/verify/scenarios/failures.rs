@@ -16,11 +16,17 @@ use crate::lab::SYSTEM;
 use crate::lab::fleet::describe;
 use crate::lab::wait::{self, Look};
 
+/// Least reconnects per second that drain the manifest's `maxConnectionsPerPod` within its deadline.
+const SLOWEST_RATE: u32 = 8000 / 30 + 1;
+
 /// The leading operator is killed while a pod drains; the other one takes over and ends the work.
 pub(super) async fn operator_leader_killed(stage: &mut Stage) -> Result<String> {
     stage.fleet.scale(4).await?;
     stage.fleet.settled(SETTLE).await?;
     let leader = leader(stage).await?;
+    // As slow as the fleet's rules allow, so that the drain is still under way when the leader dies.
+    let slow = json!({ "spec": { "reconnectBudget": { "ratePerSecond": SLOWEST_RATE } } });
+    stage.fleet.patch(slow).await?;
     stage.fleet.scale(3).await?;
     wait::until("a drain", SETTLE, || async {
         let pods = stage.fleet.pods().await?;
@@ -31,7 +37,8 @@ pub(super) async fn operator_leader_killed(stage: &mut Stage) -> Result<String> 
     })
     .await?;
     let pods: Api<Pod> = Api::namespaced(stage.lab.client.clone(), SYSTEM);
-    pods.delete(&leader, &DeleteParams::default().grace_period(0)).await?;
+    pods.delete(&leader, &DeleteParams::default().grace_period(0))
+        .await?;
     let took = stage.fleet.settled(SETTLE).await?;
     let (next, _) = wait::until("another leader", Duration::from_secs(30), || async {
         let now = self::leader(stage).await?;
@@ -54,7 +61,9 @@ async fn leader(stage: &Stage) -> Result<String> {
         .await?
         .spec
         .and_then(|s| s.holder_identity)
-        .filter(|h| !h.is_empty())
+        // The pod's name, then what tells one process of that name from the next.
+        .and_then(|holder| Some(holder.split('_').next()?.to_owned()))
+        .filter(|pod| !pod.is_empty())
         .context("the lease has no holder")
 }
 
@@ -69,7 +78,7 @@ pub(super) async fn gateway_killed(stage: &mut Stage) -> Result<String> {
         .context("no ready gateway")?;
     kill_container(&victim.uid, "sluice-gateway")?;
     stage.traffic.some_lost(Duration::from_secs(30)).await?;
-    stage.traffic.all_connected(Duration::from_secs(60)).await?;
+    stage.traffic.all_connected(Duration::from_mins(1)).await?;
     stage.fleet.settled(SETTLE).await?;
     Ok(format!("{} killed", victim.name))
 }
@@ -81,20 +90,26 @@ pub(super) async fn malformed_patch(stage: &mut Stage) -> Result<String> {
         .fleet
         .patch(json!({ "spec": { "pod": { "podPatch": { "spec": { "containers": "none" } } } } }))
         .await?;
-    let (said, _) = wait::until("a condition that names the fault", Duration::from_secs(30), || async {
-        let object = stage.fleet.read().await?;
-        let valid = condition(&object, "SpecValid");
-        if valid.starts_with("False") && valid.contains("podPatch") {
-            return Ok(Look::Done(valid));
-        }
-        Ok(Look::NotYet(valid))
-    })
+    let (said, _) = wait::until(
+        "a condition that names the fault",
+        Duration::from_secs(30),
+        || async {
+            let object = stage.fleet.read().await?;
+            let valid = condition(&object, "SpecValid");
+            if valid.starts_with("False") && valid.contains("podPatch") {
+                return Ok(Look::Done(valid));
+            }
+            Ok(Look::NotYet(valid))
+        },
+    )
     .await?;
     let during = stage.fleet.pods().await?;
     ensure(
-        before
-            .iter()
-            .all(|old| during.iter().any(|p| p.uid == old.uid && p.ready && !p.draining)),
+        before.iter().all(|old| {
+            during
+                .iter()
+                .any(|p| p.uid == old.uid && p.ready && !p.draining)
+        }),
         || format!("pods were touched: {}", describe(&during)),
     )?;
     stage

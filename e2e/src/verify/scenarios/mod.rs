@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use crate::lab::Lab;
 use crate::lab::fleet::Fleet;
 use crate::lab::traffic::Traffic;
+use crate::lab::{FLEET_RATE, Lab};
 use crate::report::Checks;
 
 /// Time a fleet gets to be what its spec asks for, after any of the scenarios.
@@ -53,11 +53,24 @@ pub async fn run_all(stage: &mut Stage, checks: &mut Checks, only: Option<&str>)
     scenario!("scale out on connections", scaling::on_connections);
     scenario!("Prometheus gone, no scale-in", scaling::without_prometheus);
     scenario!("rollout", rollout::changed_setting);
-    scenario!("kubectl drain, node of the stream's leader", drains::leaders_node);
-    scenario!("kubectl drain with the operator down", drains::operator_down);
+    scenario!(
+        "kubectl drain, node of the stream's leader",
+        drains::leaders_node
+    );
+    scenario!(
+        "kubectl drain with the operator down",
+        drains::operator_down
+    );
     scenario!("uncordon half-way", drains::uncordon_half_way);
-    scenario!("leader killed during a drain", failures::operator_leader_killed);
-    scenario!("gateway killed", failures::gateway_killed, Traffic::count_unpaced);
+    scenario!(
+        "leader killed during a drain",
+        failures::operator_leader_killed
+    );
+    scenario!(
+        "gateway killed",
+        failures::gateway_killed,
+        Traffic::count_unpaced
+    );
     scenario!("malformed patch", failures::malformed_patch);
     scenario!("scheduled drill", drills::scheduled);
     scenario!("drill whose hypothesis fails", drills::hypothesis_fails);
@@ -72,10 +85,11 @@ async fn reset(stage: &Stage) -> Result<()> {
     }
     stage
         .fleet
-        .patch(serde_json::json!({ "spec": { "replicas": 3, "scaling": null, "pod": { "podPatch": null } } }))
+        .patch(serde_json::json!({ "spec": { "replicas": 3, "scaling": null, "pod": { "podPatch": null },
+            "reconnectBudget": { "ratePerSecond": FLEET_RATE } } }))
         .await?;
     stage.fleet.settled(SETTLE).await?;
-    stage.traffic.all_connected(Duration::from_secs(60)).await?;
+    stage.traffic.all_connected(Duration::from_mins(1)).await?;
     Ok(())
 }
 

@@ -26,7 +26,9 @@ pub(super) async fn changed_setting(stage: &mut Stage) -> Result<String> {
     let audit = stage.traffic.count().await.clean()?;
     let moves = audit.report.reconnects as f64 / stage.traffic.clients() as f64;
     ensure(moves <= MOVES_PER_CLIENT, || {
-        format!("{moves:.2} moves per client in one rollout, at most {MOVES_PER_CLIENT} are allowed")
+        format!(
+            "{moves:.2} moves per client in one rollout, at most {MOVES_PER_CLIENT} are allowed"
+        )
     })?;
     stage.traffic.begin("rollout undone");
     stage
@@ -42,5 +44,11 @@ pub(super) async fn changed_setting(stage: &mut Stage) -> Result<String> {
 }
 
 async fn uids(stage: &Stage) -> Result<BTreeSet<String>> {
-    Ok(stage.fleet.pods().await?.into_iter().map(|p| p.uid).collect())
+    Ok(stage
+        .fleet
+        .pods()
+        .await?
+        .into_iter()
+        .map(|p| p.uid)
+        .collect())
 }

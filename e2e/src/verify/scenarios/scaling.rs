@@ -47,13 +47,17 @@ pub(super) async fn without_prometheus(stage: &mut Stage) -> Result<String> {
     stage.lab.scale_deployment("sluice-prometheus", 0).await?;
     let held = async {
         stage.fleet.patch(scaling(roomy, 1)).await?;
-        wait::holds("three replicas without Prometheus", Duration::from_secs(25), || async {
-            let replicas = stage.fleet.read().await?["spec"]["replicas"].clone();
-            if replicas == json!(3) {
-                return Ok(Look::Done(()));
-            }
-            Ok(Look::NotYet(format!("spec.replicas is {replicas}")))
-        })
+        wait::holds(
+            "three replicas without Prometheus",
+            Duration::from_secs(25),
+            || async {
+                let replicas = stage.fleet.read().await?["spec"]["replicas"].clone();
+                if replicas == json!(3) {
+                    return Ok(Look::Done(()));
+                }
+                Ok(Look::NotYet(format!("spec.replicas is {replicas}")))
+            },
+        )
         .await?;
         let object = stage.fleet.read().await?;
         let active = condition(&object, "ScalingActive");
