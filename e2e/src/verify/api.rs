@@ -1,9 +1,15 @@
 //! Effects: the checks against a real API server that need no pods: plain client-side apply, defaults, rules and their messages.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::lab::Lab;
+use crate::lab::wait::{self, Look};
+
+/// Time until the documentation of a new CRD is published.
+const PUBLISHED: Duration = Duration::from_secs(20);
 
 /// Manifests that must be refused; each opens with `# refused: TEXT`, words that the message must have.
 const REFUSED: &[(&str, &str)] = &[
@@ -55,7 +61,12 @@ pub async fn explains(lab: &Lab) -> Result<String> {
         "chaosdrill.spec.schedule",
         "chaosexperiment.spec.steadyState.checks",
     ] {
-        let text = lab.kubectl(&["explain", path]).await?;
+        // The API server publishes a new CRD's documentation a moment after it is established.
+        let what = format!("kubectl explain {path}");
+        let (text, _) = wait::until(&what, PUBLISHED, || async {
+            Ok(Look::Done(lab.kubectl(&["explain", path]).await?))
+        })
+        .await?;
         if !text.contains("DESCRIPTION:") || text.contains("<empty>") {
             bail!("kubectl explain {path} says nothing: {text}");
         }

@@ -6,7 +6,7 @@ use super::settled::Settled;
 use crate::fleet::observed::{DrainReason, ServingState};
 use crate::fleet::pacing::{self, Load};
 use crate::limits;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 /// One drain that runs.
 pub struct Drain<'a, 'c> {
@@ -18,6 +18,8 @@ pub struct Drain<'a, 'c> {
     pub load: Load,
     /// The rate it should go at, thousandths per second.
     pub rate_milli: u64,
+    /// Before this, endpoints that lag behind may still send its clients to another pod that goes.
+    pub not_before: Timestamp,
 }
 
 /// The reconnect budget without what gateways use that drain though no mark says so: the mark is
@@ -46,8 +48,14 @@ pub fn drains<'a, 'c>(
         .filter(|member| member.pod.container_running)
         .filter(|member| !roster.taken_back.iter().any(|other| same(other, member)))
         .filter_map(|member| {
+            let mut not_before = settled.now;
             let (reason, deadline, hard) = match member.stage {
-                Stage::Marked(mark) => (mark.reason, mark.deadline, false),
+                Stage::Marked(mark) => {
+                    let lag = settled.spec.drain.endpoint_lag_seconds;
+                    let lag = SignedDuration::from_secs(lag.into());
+                    not_before = mark.since.saturating_add(lag).unwrap_or(mark.since);
+                    (mark.reason, mark.deadline, false)
+                }
                 Stage::Terminating(at) => {
                     let reason = member
                         .pod
@@ -75,6 +83,7 @@ pub fn drains<'a, 'c>(
                     current_milli: draining.map_or(0, |state| state.rate_milli),
                 },
                 rate_milli: 0,
+                not_before,
             })
         })
         .collect();
@@ -93,7 +102,7 @@ impl Drain<'_, '_> {
             return false;
         };
         if state.state == ServingState::Serving {
-            return true;
+            return now >= self.not_before;
         }
         let same_deadline = state.deadline.is_some_and(|told| {
             told.duration_since(self.load.deadline).abs() <= limits::DEADLINE_TOLERANCE
