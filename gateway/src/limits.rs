@@ -149,7 +149,10 @@ pub const PUBLISH_TIMEOUT: Duration = Duration::from_millis(4500);
 
 /// Wait for one acknowledgement before the same message is sent again under the same id: a leader change must not cost
 /// a second, and a repeated message is recognised.
-pub const PUBLISH_ATTEMPT: Duration = Duration::from_millis(300);
+pub const PUBLISH_ATTEMPT: Duration = Duration::from_millis(200);
+
+/// Attempts of that length before each next one waits twice as long.
+pub const PUBLISH_ATTEMPTS_FAST: u32 = 4;
 
 /// Wait before another try when nobody answers for the stream (an election runs).
 pub const PUBLISH_RETRY: Duration = Duration::from_millis(40);

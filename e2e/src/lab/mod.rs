@@ -31,7 +31,7 @@ pub const FLEET: &str = "notify";
 /// The JetStream stream that the fleet's manifest names.
 pub const FLEET_STREAM: &str = "NOTIFY";
 /// The reconnect budget that the fleet's manifest gives, per second.
-pub const FLEET_RATE: u32 = 500;
+pub const FLEET_RATE: u32 = 300;
 /// Node port of the Service through which publishers outside the cluster reach the fleet.
 pub const PUBLISH_NODE_PORT: i32 = 30_081;
 /// The fleet's manifest.

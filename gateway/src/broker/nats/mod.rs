@@ -149,7 +149,10 @@ impl Shared {
             };
             tracing::debug!(%failure, tries, "publish not acknowledged");
             if failure.waited {
-                wait *= 2;
+                // An election takes some hundred milliseconds: sparing the servers begins after that.
+                if tries > limits::PUBLISH_ATTEMPTS_FAST {
+                    wait *= 2;
+                }
             } else {
                 tokio::time::sleep(limits::PUBLISH_RETRY.min(left)).await;
             }
