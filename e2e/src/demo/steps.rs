@@ -18,6 +18,8 @@ use crate::progress;
 const STEP: Duration = Duration::from_mins(3);
 /// Time a fresh fleet may take to be Ready.
 const FIRST_READY: Duration = Duration::from_mins(1);
+/// Share of publishes that must be accepted within one second in every step.
+const ACCEPTED_PERCENT: f64 = 99.9;
 /// Share of the first clients that the load grows by in the scale-out step, in percent.
 const GROWTH_PERCENT: u32 = 40;
 
@@ -42,6 +44,7 @@ pub(super) async fn all(lab: &Lab, args: &DemoArgs, storage_class: Option<&str>)
         clients: args.clients as usize,
         publishes_per_second: args.publishes,
         reconnect_rate: FLEET_RATE,
+        accepted_percent: ACCEPTED_PERCENT,
     };
     let mut stage = Stage {
         traffic: Traffic::start(lab, &fleet, &demand).await?,

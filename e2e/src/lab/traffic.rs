@@ -14,8 +14,6 @@ use super::{Lab, PUBLISH_NODE_PORT};
 use crate::load::{Load, LoadConfig, StepReport};
 use crate::progress;
 
-/// Share of publishes that must be accepted within one second.
-const ACCEPTED_PERCENT: f64 = 99.9;
 /// Time between two looks of the live view.
 const VIEW_EVERY: Duration = Duration::from_secs(1);
 /// First connections opened per second.
@@ -25,6 +23,7 @@ const CONNECTS_PER_SECOND: u32 = 600;
 pub struct Traffic {
     load: Arc<Load>,
     reconnect_rate: u32,
+    accepted_percent: f64,
 }
 
 /// What traffic to make.
@@ -35,6 +34,8 @@ pub struct Demand {
     pub publishes_per_second: u32,
     /// The fleet's reconnect budget, per second.
     pub reconnect_rate: u32,
+    /// Share of publishes that must be accepted within one second, percent.
+    pub accepted_percent: f64,
 }
 
 /// The audit of a span of traffic.
@@ -43,6 +44,8 @@ pub struct Audit {
     pub report: StepReport,
     /// Most welcomes in any 5 s that the reconnect budget allows.
     pub allowed_in_5s: u64,
+    /// Share of publishes that must be accepted within one second, percent.
+    accepted_percent: f64,
     /// Whether the span's reconnects were paced by the operator; those of a process killed without notice are not.
     paced: bool,
 }
@@ -83,6 +86,7 @@ impl Traffic {
         Ok(Self {
             load: Arc::new(Load::start(config).await?),
             reconnect_rate: demand.reconnect_rate,
+            accepted_percent: demand.accepted_percent,
         })
     }
 
@@ -138,6 +142,7 @@ impl Traffic {
         Audit {
             report: self.load.step_report().await,
             allowed_in_5s: u64::from(self.reconnect_rate) * 5 * 11 / 10 + 10,
+            accepted_percent: self.accepted_percent,
             paced: true,
         }
     }
@@ -192,7 +197,7 @@ impl Audit {
         if !r.is_clean() {
             return Some(format!("not clean: {r}"));
         }
-        if r.accepted_within_1s_percent < ACCEPTED_PERCENT {
+        if r.accepted_within_1s_percent < self.accepted_percent {
             return Some(format!(
                 "only {:.3} % of publishes were accepted within 1 s: {r}",
                 r.accepted_within_1s_percent

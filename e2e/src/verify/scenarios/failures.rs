@@ -21,13 +21,13 @@ const SLOWEST_RATE: u32 = 8000 / 30 + 1;
 
 /// The leading operator is killed while a pod drains; the other one takes over and ends the work.
 pub(super) async fn operator_leader_killed(stage: &mut Stage) -> Result<String> {
-    stage.fleet.scale(4).await?;
-    stage.fleet.settled(SETTLE).await?;
     let leader = leader(stage).await?;
     // As slow as the fleet's rules allow, so that the drain is still under way when the leader dies.
     let slow = json!({ "spec": { "reconnectBudget": { "ratePerSecond": SLOWEST_RATE } } });
     stage.fleet.patch(slow).await?;
-    stage.fleet.scale(3).await?;
+    let pods = stage.fleet.pods().await?;
+    let node = &pods.first().context("no gateway")?.node;
+    stage.lab.kubectl(&["cordon", node]).await?;
     wait::until("a drain", SETTLE, || async {
         let pods = stage.fleet.pods().await?;
         if pods.iter().any(|p| p.draining) {
