@@ -100,7 +100,7 @@ async fn up(options: &Options) -> Result<()> {
 }
 
 /// Ends with the first Ctrl-C or SIGTERM.
-async fn interrupted() {
+pub(crate) async fn interrupted() {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut int), Ok(mut term)) = (
         signal(SignalKind::interrupt()),

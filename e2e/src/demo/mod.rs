@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::Args;
 
+use crate::cluster::cli::interrupted;
 use crate::cluster::tools::Tools;
 use crate::cluster::{Cluster, Options};
 use crate::lab::Lab;
@@ -110,19 +111,4 @@ fn keep_hint(kubeconfig: &Path) {
 
 fn home_kubeconfig() -> PathBuf {
     PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".kube/config")
-}
-
-/// Ends with the first Ctrl-C or SIGTERM.
-async fn interrupted() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut int), Ok(mut term)) = (
-        signal(SignalKind::interrupt()),
-        signal(SignalKind::terminate()),
-    ) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = int.recv() => {}
-        _ = term.recv() => {}
-    }
 }
