@@ -73,6 +73,40 @@ pub(crate) fn drain() -> Value {
     )])
 }
 
+/// Rules on `spec.limits`.
+pub(crate) fn limits() -> Value {
+    json!([computed(
+        "self.maxConnectionsPerUser == 0 || self.handshakesPerMinutePerUser == 0 || \
+         self.handshakesPerMinutePerUser >= self.maxConnectionsPerUser",
+        "'all connections of a user must be able to come back within a minute: limits.handshakesPerMinutePerUser must be at \
+         least %d (maxConnectionsPerUser), or 0'.format([self.maxConnectionsPerUser])",
+    )])
+}
+
+/// Rules on `spec.breaker`.
+pub(crate) fn breaker() -> Value {
+    json!([computed(
+        "self.marginPercent < self.memoryPercent && self.marginPercent < self.connectionsPercent",
+        "'no reading would ever be good again: breaker.marginPercent must be less than both %d (memoryPercent) and %d \
+         (connectionsPercent)'.format([self.memoryPercent, self.connectionsPercent])",
+    )])
+}
+
+/// Rules on `spec.health`.
+pub(crate) fn health() -> Value {
+    json!([
+        computed(
+            "self.evictAfterSeconds < self.windowSeconds",
+            "'a stall does not count for that long: health.evictAfterSeconds must be less than %d (windowSeconds)'.format([\
+             self.windowSeconds])",
+        ),
+        fixed(
+            "self.tripEvictions != 1",
+            "one closed connection is no pattern: set health.tripEvictions to 0 (off) or at least 2",
+        ),
+    ])
+}
+
 /// Rules on `spec.scaling`.
 pub(crate) fn scaling() -> Value {
     json!([

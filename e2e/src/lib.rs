@@ -5,6 +5,7 @@
 //!        ─► cluster (three nodes, three zones) ─► chart, fleets, load, faults ─► audit
 //! ```
 
+pub mod bench;
 pub mod cluster;
 pub mod demo;
 pub mod host;

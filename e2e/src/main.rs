@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use sluice_e2e::bench::{self, BenchArgs, floor::FloorArgs};
 use sluice_e2e::cluster::cli::ClusterCommand;
 use sluice_e2e::demo::{self, DemoArgs};
 use sluice_e2e::load::{self, LoadArgs};
@@ -27,6 +28,11 @@ enum Command {
     Demo(DemoArgs),
     /// Everything that must pass: code, API server, cluster scenarios
     Verify(VerifyArgs),
+    /// Every benchmark, side by side with its floor
+    Bench(BenchArgs),
+    /// The least that a server must do: what the benchmarks compare with
+    #[command(hide = true)]
+    BenchFloor(FloorArgs),
     /// A real three-node Kubernetes on this machine, one zone per node
     #[command(subcommand)]
     Cluster(ClusterCommand),
@@ -48,10 +54,22 @@ fn main() -> ExitCode {
         progress::note("error: another provider of cryptography is in place");
         return ExitCode::FAILURE;
     }
-    let outcome = match tokio::runtime::Runtime::new() {
+    // Benchmarks share their core with no runtime's threads.
+    let measured = match &command {
+        Command::Bench(args) => Some(bench::main(args)),
+        Command::BenchFloor(args) => Some(bench::floor::main(*args).map(|()| true)),
+        _ => None,
+    };
+    if let Some(outcome) = measured {
+        return exit_code(outcome);
+    }
+    exit_code(match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime.block_on(run(command)),
         Err(error) => Err(error.into()),
-    };
+    })
+}
+
+fn exit_code(outcome: Result<bool>) -> ExitCode {
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -67,6 +85,7 @@ async fn run(command: Command) -> Result<bool> {
     match command {
         Command::Demo(args) => demo::run(args).await,
         Command::Verify(args) => verify::run(args).await,
+        Command::Bench(_) | Command::BenchFloor(_) => Ok(false),
         Command::Cluster(command) => command.run().await.map(|()| true),
         Command::Load(args) => {
             let report = load::run(&args, |s| {

@@ -16,7 +16,7 @@ use crate::drain::Status;
 use crate::drain::plan::{Refused, Term};
 use crate::error::ApiError;
 use crate::http_guard::{Guard, guarded, read_body};
-use crate::{events, limits, metrics};
+use crate::{events, forensics, limits, metrics, tuning};
 
 #[derive(Deserialize)]
 struct DrainRequest {
@@ -56,6 +56,8 @@ pub fn router(core: &Arc<Core>) -> Router {
     let closed = Router::new()
         .route("/v1/drain", get(drain_status).post(drain).delete(undrain))
         .route("/v1/connections", get(connections))
+        .route("/v1/limits", get(tuning::show).put(tuning::change))
+        .merge(forensics::http::routes())
         .with_state(Arc::clone(core));
     // Unknown paths answer from the guarded half.
     guarded(closed, guard(core.config.keys.admin.clone())).merge(open)

@@ -5,6 +5,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::forensics::HeapArgs;
+use crate::forensics::compare::HeapDiff;
+use crate::forensics::doctor::Doctor;
+
 /// Keeps the WebSocket connections of one pod and delivers notifications to them.
 #[derive(Debug, Parser)]
 #[command(name = "sluice-gateway", version, about, long_about = None, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
@@ -23,6 +27,9 @@ Try it alone:
   websocat 'ws://localhost:8080/v1/connect?user=ann&channels=news'
   curl -d '{\"channel\":\"news\",\"data\":{\"x\":1}}' localhost:8081/v1/publish
 
+What does it do with its memory:
+  sluice-gateway doctor --url http://localhost:9090
+
 Exit codes: 0 stopped cleanly, 1 failed, 2 wrong usage.";
 
 /// Other things this binary does.
@@ -33,6 +40,10 @@ pub enum Command {
         /// For which shell.
         shell: clap_complete::Shell,
     },
+    /// Compare heap snapshots, two or a folder of them. Exit codes: 1 grew above the limit, 2 cannot be compared.
+    HeapDiff(HeapDiff),
+    /// Look at a running gateway twice: does it leak, storm, or is it only loaded? Exit codes: 1 something is wrong, 2 cannot look.
+    Doctor(Doctor),
 }
 
 /// Which broker keeps notifications.
@@ -191,6 +202,15 @@ pub struct Serve {
     /// Bytes that may be unacknowledged on one connection.
     #[arg(long, env = "SLUICE_WINDOW_BYTES", default_value_t = 262_144, value_parser = clap::value_parser!(u32).range(1024..), value_name = "N")]
     pub window_bytes: u32,
+    /// Thresholds that may be replaced while the gateway runs.
+    #[command(flatten)]
+    pub rules: crate::tuning::rules::Rules,
+    /// Limits on what clients do.
+    #[command(flatten)]
+    pub handshake: crate::handshake::settings::HandshakeArgs,
+    /// Where memory goes.
+    #[command(flatten)]
+    pub heap: HeapArgs,
     /// Name of the fleet, for logs.
     #[arg(long, env = "SLUICE_FLEET", default_value = "dev", value_name = "NAME")]
     pub fleet: String,

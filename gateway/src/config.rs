@@ -8,7 +8,10 @@ use sluice_protocol::server::{Heartbeat, Limits};
 use thiserror::Error;
 
 use crate::cli::{BrokerKind, Serve};
+use crate::forensics::HeapConfig;
+use crate::handshake::settings::HandshakeConfig;
 use crate::limits;
+use crate::tuning::rules::Rules;
 
 /// Everything that one gateway needs to know.
 #[derive(Clone, Debug)]
@@ -33,8 +36,14 @@ pub struct Config {
     pub heartbeat: Heartbeat,
     /// How long the gateway waits after its own probe.
     pub heartbeat_server_timeout: Duration,
+    /// Where heap snapshots are kept and how freed memory is given back.
+    pub heap: HeapConfig,
     /// How the gateway ends.
     pub ending: EndingConfig,
+    /// Thresholds that the gateway starts with; they may be replaced while it runs.
+    pub rules: Rules,
+    /// Limits on what clients do.
+    pub handshake: HandshakeConfig,
     /// Who this is.
     pub identity: Identity,
 }
@@ -164,6 +173,9 @@ pub enum ConfigError {
     /// A stream name that NATS would refuse.
     #[error("--nats-stream {0:?}: use letters, digits, - and _ only")]
     BadStream(String),
+    /// Thresholds that make no sense.
+    #[error("{0}")]
+    Rules(String),
     /// No fleet keys.
     #[error(
         "no fleet keys: pass --fleet-dir DIR with the files admin, publish and resume, or --dev"
@@ -218,6 +230,7 @@ impl Config {
                 reserve,
             });
         }
+        cli.rules.check().map_err(ConfigError::Rules)?;
         Ok(Self {
             dev: cli.dev,
             broker: broker(cli)?,
@@ -243,12 +256,15 @@ impl Config {
             heartbeat_server_timeout: Duration::from_secs(
                 cli.heartbeat_server_timeout_seconds.into(),
             ),
+            heap: cli.heap.checked(),
             ending: EndingConfig {
                 endpoint_lag: Duration::from_secs(cli.endpoint_lag_seconds),
                 grace_period: Duration::from_secs(cli.grace_period_seconds),
                 drain_deadline: Duration::from_secs(cli.drain_deadline_seconds),
                 reconnect_rate: cli.reconnect_rate_per_second,
             },
+            rules: cli.rules.clone(),
+            handshake: cli.handshake.checked(cli.dev),
             identity: Identity {
                 fleet: cli.fleet.clone(),
                 pod: cli.pod.clone(),

@@ -7,15 +7,20 @@ use std::time::Instant;
 use tokio::sync::Semaphore;
 
 use crate::auth::Auth;
+use crate::breaker::Breaker;
 use crate::broker::Broker;
 use crate::config::{Config, ConfigError};
 use crate::drain::Drain;
+use crate::forensics::Forensics;
+use crate::handshake::admission::Admission;
 use crate::health::Health;
+use crate::health::visitors::Visitors;
 use crate::history::History;
 use crate::hub::Hub;
 use crate::limits;
-use crate::metrics::{Metrics, level};
+use crate::metrics::Metrics;
 use crate::registry::Registry;
+use crate::tuning::Tuning;
 
 /// What all parts of one gateway share.
 #[derive(Debug)]
@@ -28,6 +33,8 @@ pub struct Core {
     pub started: Instant,
     /// Who clients are.
     pub auth: Auth,
+    /// How much clients may do.
+    pub admission: Admission,
     /// Who keeps notifications.
     pub broker: Arc<dyn Broker>,
     /// From channel to subscribers.
@@ -40,6 +47,14 @@ pub struct Core {
     pub drain: Drain,
     /// Whether this pod is alive and ready.
     pub health: Health,
+    /// Thresholds that may change while it runs.
+    pub tuning: Arc<Tuning>,
+    /// Whether newcomers are refused.
+    pub breaker: Breaker,
+    /// Addresses that clients come from, while that matters.
+    pub visitors: Arc<Visitors>,
+    /// Takes heap snapshots.
+    pub forensics: Forensics,
     /// Every number.
     pub metrics: Arc<Metrics>,
     /// Places for sockets that wait for a FIN.
@@ -53,16 +68,25 @@ impl Core {
     /// Puts the parts together; nothing runs yet.
     pub fn new(config: Config, broker: Arc<dyn Broker>) -> Result<Arc<Self>, ConfigError> {
         let metrics = Arc::new(Metrics::new(&config.identity));
-        metrics.max_connections.set(level(config.max_connections));
+        let tuning = Arc::new(Tuning::new(config.rules.clone()));
         let boot: u64 = rand::random();
         let boot_id = format!("{boot:016x}");
         Ok(Arc::new(Self {
-            auth: Auth::new(&config)?,
+            auth: Auth::new(&config, metrics.handshakes.clone())?,
+            admission: Admission::new(&config.handshake, metrics.handshakes.clone()),
             hub: Arc::new(Hub::new(Arc::clone(&metrics))),
             history: History::new(Arc::clone(&broker), Arc::clone(&metrics)),
             registry: Registry::new(config.max_connections, boot, Arc::clone(&metrics)),
             drain: Drain::new(config.ending.reconnect_rate),
             health: Health::new(),
+            forensics: Forensics::new(&config.heap),
+            breaker: Breaker::new(
+                config.max_connections,
+                Arc::clone(&metrics),
+                Arc::clone(&tuning),
+            ),
+            visitors: Visitors::new(Arc::clone(&metrics), Arc::clone(&tuning)),
+            tuning,
             reaper: Arc::new(Semaphore::new(limits::REAPED_SOCKETS)),
             handshakes: Arc::new(Semaphore::new(limits::HANDSHAKES_IN_PROGRESS)),
             exiting: AtomicBool::new(false),

@@ -1,8 +1,9 @@
 //! Effects (log lines): each fact that the gateway reports to people, in one place. The numbers are in `metrics`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use crate::breaker::decide::Readings;
 use crate::connection::DisconnectReason;
 
 /// All ports are open.
@@ -88,4 +89,63 @@ pub fn stopped(after: Duration) {
 /// The kernel refused to hand over a connection.
 pub fn accept_failed(error: &std::io::Error) {
     tracing::warn!(%error, "accept failed");
+}
+
+/// Newcomers are refused from now on; what is connected stays.
+pub fn breaker_opened(causes: &str, seen: &Readings) {
+    tracing::warn!(
+        causes,
+        connections = seen.connections.used,
+        connection_limit = seen.connections.limit,
+        memory_bytes = seen.memory.used,
+        memory_limit_bytes = seen.memory.limit,
+        tasks = seen.tasks.used,
+        task_limit = seen.tasks.limit,
+        "breaker opened: newcomers get 503"
+    );
+}
+
+/// Readings have been good for a while: a few newcomers are tried.
+pub fn breaker_half_open(per_second: u32) {
+    tracing::info!(per_second, "breaker half-open: trying a few newcomers");
+}
+
+/// Everybody is taken again.
+pub fn breaker_closed() {
+    tracing::info!("breaker closed: newcomers are taken again");
+}
+
+/// Other thresholds are in force, without a restart.
+pub fn limits_changed(generation: &str) {
+    tracing::info!(generation, "limits changed");
+}
+
+/// A connection was given up for its stalls and late answers.
+pub fn unhealthy(connection: &str, score: u8) {
+    tracing::debug!(connection, score, "evicted for its health score");
+}
+
+/// An address is refused for a while: its connections were closed for their own doing again and again.
+pub fn address_tripped(address: IpAddr, reason: DisconnectReason, pause: Duration) {
+    tracing::warn!(
+        %address,
+        reason = reason.word(),
+        pause_ms = pause.as_millis() as u64,
+        "address refused for a while"
+    );
+}
+
+/// A heap snapshot lies in the folder.
+pub fn heap_snapshot_kept(path: &std::path::Path, after: Duration) {
+    tracing::info!(path = %path.display(), after_ms = after.as_millis() as u64, "heap snapshot kept");
+}
+
+/// A heap snapshot could not be taken or kept.
+pub fn heap_snapshot_failed(error: &crate::forensics::dump::SnapshotError) {
+    tracing::warn!(%error, "no heap snapshot");
+}
+
+/// The allocator took not all settings; the gateway runs all the same.
+pub fn allocator_settings(error: &tikv_jemalloc_ctl::Error) {
+    tracing::warn!(%error, "the allocator refused a setting");
 }

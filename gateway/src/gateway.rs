@@ -8,12 +8,14 @@ use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use crate::breaker::Breaker;
 use crate::broker::memory::MemoryBroker;
 use crate::broker::nats::NatsBroker;
 use crate::broker::{Broker, LiveSink};
 use crate::config::{Config, ConfigError};
 use crate::core::Core;
 use crate::drain::Drain;
+use crate::handshake::admission::Admission;
 use crate::{admin, events, limits, listener, publish, shutdown};
 
 /// Why a gateway did not start.
@@ -91,6 +93,8 @@ impl Gateway {
         let beating = Arc::clone(&core);
         tasks.spawn(async move { beating.health.run().await });
         tasks.spawn(Drain::run(Arc::clone(&core)));
+        tasks.spawn(Admission::sweep(Arc::clone(&core)));
+        tasks.spawn(Breaker::run(Arc::clone(&core)));
         tasks.spawn(listener::accept(Arc::clone(&core), client));
         tasks.spawn(announce_ready(Arc::clone(&core)));
         let stop_servers = CancellationToken::new();

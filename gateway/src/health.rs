@@ -1,4 +1,12 @@
 //! Effects (clock): is this process alive, and may clients be sent to it. Load, broker and drain change neither.
+//!
+//! Below it, the health of single connections: `score` (pure), which addresses to refuse (`trip`, pure; `visitors`), and
+//! their numbers.
+
+pub mod numbers;
+pub mod score;
+pub mod trip;
+pub mod visitors;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};

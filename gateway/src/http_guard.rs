@@ -15,6 +15,7 @@ use subtle::ConstantTimeEq as _;
 
 use crate::core::Core;
 use crate::error::ApiError;
+use crate::limits;
 
 /// Who may call.
 #[derive(Clone)]
@@ -38,9 +39,15 @@ pub fn guarded(routes: Router, guard: Guard) -> Router {
         .layer(from_fn_with_state(guard, check))
 }
 
-/// Reads a whole body of at most `most` bytes.
+/// Reads a whole body of at most `most` bytes, within [`limits::BODY_TIMEOUT`].
 pub async fn read_body(request: Request, most: usize) -> Result<Bytes, ApiError> {
-    match Limited::new(request.into_body(), most).collect().await {
+    let reading = Limited::new(request.into_body(), most).collect();
+    let Ok(read) = tokio::time::timeout(limits::BODY_TIMEOUT, reading).await else {
+        let seconds = limits::BODY_TIMEOUT.as_secs();
+        let text = format!("the body must come within {seconds} seconds");
+        return Err(ApiError::new(ErrorCode::Timeout, text));
+    };
+    match read {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(ApiError::new(
             ErrorCode::TooBig,

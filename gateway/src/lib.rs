@@ -6,6 +6,8 @@
 //!                        registry (places, sessions)     │  └─ history (what the hub no longer has)
 //!                                                        └─ inbound, feed, farewell
 //! admin /v1/drain ─► drain (plan and pacing are pure) ─► migrate in slots, newcomers get 503
+//! every second: readings (memory, connections, tasks) ─► breaker (pure) ─► newcomers get 503
+//! SIGUSR2, /debug/heap ─► forensics: who holds memory, who asks for it
 //! SIGTERM ─► shutdown: not ready, accept for the endpoint lag, the same drain, exit
 //! ```
 //!
@@ -15,6 +17,7 @@
 
 pub mod admin;
 pub mod auth;
+pub mod breaker;
 pub mod broker;
 pub mod cli;
 pub mod config;
@@ -23,6 +26,7 @@ pub mod core;
 pub mod drain;
 pub mod error;
 pub mod events;
+pub mod forensics;
 pub mod gateway;
 pub mod handshake;
 pub mod health;
@@ -35,5 +39,6 @@ pub mod metrics;
 pub mod publish;
 pub mod registry;
 pub mod shutdown;
+pub mod tuning;
 
 pub use gateway::{Gateway, StartError};

@@ -14,6 +14,13 @@ pub const HANDSHAKES_IN_PROGRESS: usize = 512;
 /// From accept to the complete request head. Slower senders are holding a handshake permit for nothing.
 pub const HANDSHAKE_HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The same while fewer than [`HANDSHAKES_CROWDED_BELOW`] places are free: whoever sends slowly on purpose then holds a place
+/// for a second, and the queue keeps moving.
+pub const HANDSHAKE_HEADER_TIMEOUT_CROWDED: Duration = Duration::from_secs(1);
+
+/// Free places for handshakes below which time gets short: a quarter.
+pub const HANDSHAKES_CROWDED_BELOW: usize = HANDSHAKES_IN_PROGRESS / 4;
+
 /// From accept to the answer, keep-alive requests on the client port included.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -88,6 +95,19 @@ pub const UNSUPERVISED_BUDGET_SHARE: u32 = 10;
 
 /// Retry-After of refused handshakes, seconds, the least and the most; each answer draws its own.
 pub const RETRY_AFTER_SECONDS: (u64, u64) = (1, 4);
+
+/// The same for a user or an address with all its connections, seconds: it can only wait for one of them to end.
+pub const RETRY_AFTER_WHEN_FULL_SECONDS: (u64, u64) = (5, 20);
+
+/// Clients that each rate limit remembers, at most about 40 bytes each. Only those count whose rate is not all theirs again;
+/// whoever finds the table full shares one rate with all others who do.
+pub const LIMITED_CLIENTS: usize = 65_536;
+
+/// Interval in which limits forget quiet clients, and the token cache what has expired.
+pub const LIMIT_SWEEP: Duration = Duration::from_secs(10);
+
+/// Frames that a client may send at once, in seconds of its rate: subscribing to 128 channels after a welcome is one burst.
+pub const MESSAGE_BURST_SECONDS: u32 = 10;
 
 /// Frames that a channel keeps for readers that are a little behind: as many as one window.
 pub const RING_MESSAGES: usize = 256;
@@ -193,6 +213,13 @@ pub const TOKEN_LEEWAY: Duration = Duration::from_secs(10);
 /// Longest token, bytes.
 pub const TOKEN_BYTES: usize = 8 * 1024;
 
+/// Verified login tokens that are remembered, at most about 350 bytes each. Clients that reconnect show resume tokens, so it is
+/// those that log in with the same token again and again.
+pub const TOKEN_CACHE_ENTRIES: usize = 8192;
+
+/// Handshakes that wait for a key set at once: a quarter of all, so that a source that hangs stops no resume tokens.
+pub const JWKS_WAITERS: usize = HANDSHAKES_IN_PROGRESS / 4;
+
 /// Key sets are read again at least this often.
 pub const JWKS_REFRESH: Duration = Duration::from_mins(5);
 
@@ -205,6 +232,9 @@ pub const JWKS_REQUEST: Duration = Duration::from_secs(3);
 /// Largest key set, bytes.
 pub const JWKS_BYTES: usize = 256 * 1024;
 
+/// Time for a request's whole body on the publish and admin ports; a slower sender holds memory for nothing.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Largest body of an admin request, bytes.
 pub const ADMIN_BODY_BYTES: usize = 16 * 1024;
 
@@ -213,3 +243,75 @@ pub const LIVENESS_STUCK: Duration = Duration::from_mins(1);
 
 /// Longest wait at exit for requests and sockets that are being closed.
 pub const EXIT_WAIT: Duration = Duration::from_secs(5);
+
+/// Interval in which the breaker looks and decides: a fleet's reconnects of one second fit between 95 % and the limit.
+pub const BREAKER_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Connections from which on memory divided by their number says what one takes; with fewer, buffers that they share weigh more.
+pub const MEASURED_FROM_CONNECTIONS: u64 = 1000;
+
+/// Tasks that may exist beside two for each connection: handshakes, sockets that wait for a FIN, HTTP requests, the broker's.
+pub const TASKS_BESIDE_CONNECTIONS: u64 = 4096;
+
+/// Addresses with evictions that are remembered, at most about 300 bytes each.
+pub const TRIPPED_ADDRESSES: usize = 4096;
+
+/// How long the allocator keeps freed pages before they go back to the kernel. Short enough that a burst's memory is gone
+/// 10 s later, long enough that the next second's handshakes find it.
+pub const HEAP_DECAY: Duration = Duration::from_secs(2);
+
+/// The same for pages that the kernel may take already, milliseconds: they go back at once, so that figures are honest.
+pub const HEAP_MUZZY_DECAY: isize = 0;
+
+/// One allocation in 2^19 bytes (512 KiB) is sampled with its call path: jemalloc's own choice. A handshake's 28 KB are then
+/// sampled once in twenty.
+pub const HEAP_SAMPLE_LG: usize = 19;
+
+/// Snapshots in the folder, and their bytes together: a day of half-hourly ones. The oldest make room.
+pub const HEAP_FILES: usize = 48;
+/// See [`HEAP_FILES`].
+pub const HEAP_FOLDER_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Longest interval between scheduled snapshots, a day.
+pub const HEAP_EVERY_MAX: Duration = Duration::from_hours(24);
+
+/// Longest wait for a snapshot that somebody else takes.
+pub const HEAP_SNAPSHOT_WAIT: Duration = Duration::from_secs(10);
+
+/// Largest snapshot that is read, unpacked, bytes; ours have a few million. A small file can be packed from any number of zeros.
+pub const HEAP_UNPACKED_BYTES: u64 = 256 * 1024 * 1024;
+
+/// Functions of a call path that people see. More say how the runtime works, not who allocated.
+pub const HEAP_PATH_FRAMES: usize = 6;
+
+/// Functions inlined into one address. Real programs have some ten; broken debug information has any number.
+pub const HEAP_INLINED_FRAMES: usize = 64;
+
+/// Limit of one request of the doctor; a snapshot takes up to some seconds.
+pub const DOCTOR_REQUEST: Duration = Duration::from_secs(30);
+
+/// Growth of live memory that the doctor takes for noise: this many bytes, or this part of what there was.
+pub const DOCTOR_LEAK_BYTES: i64 = 1024 * 1024;
+/// See [`DOCTOR_LEAK_BYTES`]: one part in so many.
+pub const DOCTOR_LEAK_SHARE: i64 = 50;
+
+/// Live memory that a new connection explains, bytes: four times what an idle one with two channels may take.
+pub const DOCTOR_CONNECTION_BYTES: i64 = 8 * 1024;
+
+/// Socket buffers that a new connection explains, bytes: [`SEND_BUFFER_BYTES`], which the kernel doubles, and as much to read.
+pub const DOCTOR_SOCKET_BYTES: i64 = 64 * 1024;
+
+/// Growth of socket buffers that the doctor takes for noise, bytes.
+pub const DOCTOR_BUFFERS_BYTES: i64 = 16 * 1024 * 1024;
+
+/// Tasks or descriptors beyond those of new connections that the doctor takes for noise.
+pub const DOCTOR_COUNT: i64 = 100;
+
+/// Allocation from which on the doctor speaks of a storm, bytes per second: 2,000 handshakes per second take 56 MB.
+pub const DOCTOR_STORM_BYTES_PER_SECOND: i64 = 64 * 1024 * 1024;
+
+/// Resident memory without use from which on the doctor speaks of fragmentation: this many bytes, and this part of what is
+/// in use.
+pub const DOCTOR_FRAGMENTED_BYTES: i64 = 32 * 1024 * 1024;
+/// See [`DOCTOR_FRAGMENTED_BYTES`]: one part in so many.
+pub const DOCTOR_FRAGMENTED_SHARE: i64 = 2;

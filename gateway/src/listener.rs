@@ -7,16 +7,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
-use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::core::Core;
-use crate::metrics::HandshakeResult;
-use crate::{connection, events, handshake, limits};
-
-const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 2\r\n\
-connection: close\r\ncontent-length: 90\r\n\r\n\
-{\"code\":\"overload\",\"message\":\"too many handshakes: come back later\",\"retry_after_ms\":2000}";
+use crate::{events, handshake, limits};
 
 /// Opens a port.
 pub fn open(address: SocketAddr) -> io::Result<TcpListener> {
@@ -56,16 +50,8 @@ pub async fn accept(core: Arc<Core>, listener: TcpListener) {
                 permit,
             ));
         } else {
-            core.metrics.handshake(HandshakeResult::Overload);
-            tokio::spawn(turn_away(Arc::clone(&core), stream));
+            tokio::spawn(handshake::turn_away(Arc::clone(&core), stream));
         }
-    }
-}
-
-async fn turn_away(core: Arc<Core>, mut stream: TcpStream) {
-    let written = tokio::time::timeout(limits::FAREWELL_FLUSH, stream.write_all(BUSY)).await;
-    if matches!(written, Ok(Ok(()))) {
-        connection::reap(&core, stream).await;
     }
 }
 
@@ -86,23 +72,4 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
         socket.set_tcp_notsent_lowat(limits::NOT_SENT_LOW_WATER_BYTES)?;
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn the_static_answer_says_its_length() {
-        let text = std::str::from_utf8(BUSY).unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        assert!(
-            head.contains(&format!("content-length: {}", body.len())),
-            "{}",
-            body.len()
-        );
-        let json: serde_json::Value = serde_json::from_str(body).unwrap();
-        assert_eq!(json["code"], "overload");
-    }
 }

@@ -1,28 +1,25 @@
 //! Effects (process): the `sluice-gateway` command: settings, logs, signals, exit codes.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{CommandFactory as _, Parser as _};
-use sluice_gateway::Gateway;
 use sluice_gateway::cli::{Cli, Command, LogFormat, Serve};
 use sluice_gateway::config::Config;
+use sluice_gateway::forensics::{self, allocator, compare, doctor, dump};
+use sluice_gateway::{Gateway, events};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+
+/// Counts what it hands out and samples who asks for it: see `forensics`.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     // Clap exits with 2 by itself when the command line is wrong.
     let cli = Cli::parse();
-    if let Some(Command::Completions { shell }) = cli.command {
-        clap_complete::generate(
-            shell,
-            &mut Cli::command(),
-            "sluice-gateway",
-            &mut std::io::stdout(),
-        );
-        return ExitCode::SUCCESS;
-    }
     start_logs(&cli.serve);
     // reqwest and async-nats both leave the choice to the program.
     if rustls::crypto::aws_lc_rs::default_provider()
@@ -31,22 +28,44 @@ fn main() -> ExitCode {
     {
         tracing::debug!("a TLS provider was installed already");
     }
-    let config = match Config::from_cli(&cli.serve) {
+    match cli.command {
+        None => serve(&cli.serve),
+        Some(Command::HeapDiff(flags)) => told(compare::run(&flags)),
+        Some(Command::Doctor(flags)) => match runtime() {
+            Some(runtime) => told(runtime.block_on(doctor::run(&flags))),
+            None => ExitCode::from(USAGE),
+        },
+        Some(Command::Completions { shell }) => {
+            let name = "sluice-gateway";
+            clap_complete::generate(shell, &mut Cli::command(), name, &mut std::io::stdout());
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+/// Exit code of a command that looks for something: 0 not found, 1 found, 2 could not look.
+fn told(found: Result<bool, impl std::fmt::Display>) -> ExitCode {
+    match found {
+        Ok(false) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::FAILURE,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::from(USAGE)
+        }
+    }
+}
+
+fn serve(flags: &Serve) -> ExitCode {
+    let config = match Config::from_cli(flags) {
         Ok(config) => config,
         Err(error) => {
             tracing::error!("{error}");
             return ExitCode::from(USAGE);
         }
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-    {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            tracing::error!(%error, "no runtime");
-            return ExitCode::FAILURE;
-        }
+    prepare_heap(config.heap.decay);
+    let Some(runtime) = runtime() else {
+        return ExitCode::FAILURE;
     };
     match runtime.block_on(run(config)) {
         Ok(()) => ExitCode::SUCCESS,
@@ -57,13 +76,33 @@ fn main() -> ExitCode {
     }
 }
 
+fn runtime() -> Option<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| tracing::error!(%error, "no runtime"))
+        .ok()
+}
+
+/// None of it is worth not starting for.
+fn prepare_heap(decay: std::time::Duration) {
+    if let Err(error) = allocator::configure(decay) {
+        events::allocator_settings(&error);
+    }
+    if let Err(error) = dump::prepare() {
+        events::heap_snapshot_failed(&error);
+    }
+}
+
 async fn run(config: Config) -> anyhow::Result<()> {
     // Before the ports: a signal during start must not kill without order.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let snapshot = signal(SignalKind::user_defined2())?;
     let dev = config.dev;
     let broker = sluice_gateway::gateway::broker(&config);
     let gateway = Gateway::start(config, broker)?;
+    tokio::spawn(forensics::run(Arc::clone(gateway.core()), snapshot));
     let interrupted = either(&mut terminate, &mut interrupt).await;
     if dev && interrupted {
         // A person at a keyboard waits for no endpoints.

@@ -1,5 +1,7 @@
 //! Effects (counters): every number that `/metrics` shows. What they mean is in their help texts.
 
+mod process;
+
 use std::fmt::Write as _;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -12,6 +14,8 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use crate::connection::DisconnectReason;
+use crate::handshake::metrics::HandshakeMetrics;
+use crate::{breaker, forensics, health};
 
 /// Media type of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -29,49 +33,6 @@ struct ReasonLabel {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct KindLabel {
     kind: &'static str,
-}
-
-/// How a handshake ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HandshakeResult {
-    /// A connection came of it.
-    Accepted,
-    /// Credentials missing, wrong or expired.
-    Unauthorized,
-    /// A request that cannot succeed: wrong path, query, channel.
-    Rejected,
-    /// Refused because the gateway is draining or closing.
-    Draining,
-    /// Refused because the gateway is full or has never reached its broker.
-    Overload,
-    /// The socket failed.
-    Error,
-    /// The request took too long.
-    Timeout,
-}
-
-impl HandshakeResult {
-    const ALL: [Self; 7] = [
-        Self::Accepted,
-        Self::Unauthorized,
-        Self::Rejected,
-        Self::Draining,
-        Self::Overload,
-        Self::Error,
-        Self::Timeout,
-    ];
-
-    fn word(self) -> &'static str {
-        match self {
-            Self::Accepted => "accepted",
-            Self::Unauthorized => "unauthorized",
-            Self::Rejected => "rejected",
-            Self::Draining => "draining",
-            Self::Overload => "overload",
-            Self::Error => "error",
-            Self::Timeout => "timeout",
-        }
-    }
 }
 
 /// How a publish ended.
@@ -109,7 +70,6 @@ impl PublishResult {
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    handshakes: Family<ResultLabel, Counter>,
     disconnects: Family<ReasonLabel, Counter>,
     publishes: Family<ResultLabel, Counter>,
     welcomes: Family<KindLabel, Counter>,
@@ -117,7 +77,7 @@ pub struct Metrics {
     descriptors: Gauge,
     /// Open WebSocket connections.
     pub connections: Gauge,
-    /// Most connections.
+    /// Connection limit in force.
     pub max_connections: Gauge,
     /// Subscriptions of all connections.
     pub subscriptions: Gauge,
@@ -133,6 +93,8 @@ pub struct Metrics {
     pub history_reads: Counter,
     /// From publish to the write into the socket.
     pub delivery_seconds: Histogram,
+    /// Handshakes by how they ended, checks of credentials, limits hit.
+    pub handshakes: HandshakeMetrics,
     /// From accept to the answer.
     pub handshake_seconds: Histogram,
     /// 0 serving, 1 draining, 2 closing.
@@ -151,14 +113,21 @@ pub struct Metrics {
     pub live_missed: Counter,
     /// Sockets closed without waiting for the peer's FIN because too many waited.
     pub reaper_full: Counter,
+    /// What newcomers use up, and whether they are refused for it.
+    pub breaker: breaker::numbers::Numbers,
+    /// Stalls, late answers and what followed from them.
+    pub health: health::numbers::Numbers,
+    /// The heap's figures and snapshots.
+    pub heap: forensics::gauges::HeapGauges,
 }
 
 impl Metrics {
     /// All numbers at zero, all labels present.
     pub fn new(identity: &crate::config::Identity) -> Self {
+        let mut registry = Registry::default();
         let mut metrics = Self {
-            registry: Registry::default(),
-            handshakes: Family::default(),
+            handshakes: HandshakeMetrics::new(&mut registry),
+            registry,
             disconnects: Family::default(),
             publishes: Family::default(),
             welcomes: Family::default(),
@@ -182,13 +151,11 @@ impl Metrics {
             ring_bytes: Gauge::default(),
             live_missed: Counter::default(),
             reaper_full: Counter::default(),
+            breaker: breaker::numbers::Numbers::default(),
+            health: health::numbers::Numbers::default(),
+            heap: forensics::gauges::HeapGauges::default(),
         };
         metrics.register(identity);
-        for result in HandshakeResult::ALL {
-            drop(metrics.handshakes.get_or_create(&ResultLabel {
-                result: result.word(),
-            }));
-        }
         for result in PublishResult::ALL {
             drop(metrics.publishes.get_or_create(&ResultLabel {
                 result: result.word(),
@@ -214,13 +181,8 @@ impl Metrics {
         );
         r.register(
             "sluice_max_connections",
-            "Most connections",
+            "Connection limit in force: the least of spec, descriptors and memory",
             self.max_connections.clone(),
-        );
-        r.register(
-            "sluice_handshakes",
-            "Handshakes by how they ended",
-            self.handshakes.clone(),
         );
         r.register(
             "sluice_disconnects",
@@ -329,15 +291,9 @@ impl Metrics {
             ("pod", identity.pod.clone()),
         ]);
         r.register("sluice_build", "What runs here", build);
-    }
-
-    /// Counts a handshake.
-    pub fn handshake(&self, result: HandshakeResult) {
-        self.handshakes
-            .get_or_create(&ResultLabel {
-                result: result.word(),
-            })
-            .inc();
+        self.breaker.register(r);
+        self.health.register(r);
+        self.heap.register(r);
     }
 
     /// Counts the end of a connection.
@@ -369,8 +325,9 @@ impl Metrics {
 
     /// The text for Prometheus.
     pub fn render(&self) -> String {
-        self.resident.set(resident_bytes());
-        self.descriptors.set(open_descriptors());
+        self.resident.set(process::resident_bytes());
+        self.descriptors.set(process::open_descriptors());
+        self.heap.refresh();
         let mut text = String::with_capacity(16 * 1024);
         if let Err(error) = encode(&mut text, &self.registry) {
             // Writing to a String fails only when a collector does, and there is none.
@@ -378,21 +335,6 @@ impl Metrics {
         }
         text
     }
-}
-
-fn resident_bytes() -> i64 {
-    const PAGE: i64 = 4096;
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    statm
-        .split_whitespace()
-        .nth(1)
-        .and_then(|pages| pages.parse::<i64>().ok())
-        .unwrap_or(0)
-        * PAGE
-}
-
-fn open_descriptors() -> i64 {
-    std::fs::read_dir("/proc/self/fd").map_or(0, |entries| level(entries.count()))
 }
 
 /// A count as gauges take it.

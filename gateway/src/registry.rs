@@ -74,6 +74,11 @@ impl Registry {
         (before < self.most || replaces).then_some(place)
     }
 
+    /// Whether a session has a connection here.
+    pub fn holds(&self, session: SessionId) -> bool {
+        self.table().sessions.contains_key(&session)
+    }
+
     /// Enters a connection. One of the same session goes on for a while and then ends.
     pub fn enter(place: Place, session: SessionId) -> Registration {
         let registry = Arc::clone(&place.0);

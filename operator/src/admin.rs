@@ -1,7 +1,8 @@
-//! Client of the gateways' admin API (effects): `/v1/drain` by pod address, with the fleet's key and
+//! Client of the gateways' admin API (effects): `/v1/drain` and `/v1/limits` by pod address, with the fleet's key and
 //! the leader's term.
 
 use crate::fleet::observed::{DrainReason, GatewayState, ServingState};
+use crate::fleet::tuning::Tuning;
 use crate::lease::Term;
 use crate::limits::{ADMIN_CALLS, ADMIN_CONNECT_TIMEOUT, ADMIN_TIMEOUT};
 use jiff::{SignedDuration, Timestamp};
@@ -80,7 +81,7 @@ pub enum AdminError {
     },
 }
 
-/// The status object every `/v1/drain` call answers.
+/// The status object every call answers.
 #[derive(Deserialize)]
 struct Answer {
     state: ServingState,
@@ -93,7 +94,12 @@ struct Answer {
     deadline_in_ms: Option<i64>,
     #[serde(default)]
     boot_id: String,
+    #[serde(default)]
+    limits_generation: Option<String>,
 }
+
+const DRAIN: &str = "/v1/drain";
+const LIMITS: &str = "/v1/limits";
 
 impl AdminClient {
     /// A client that speaks for `term`.
@@ -116,7 +122,7 @@ impl AdminClient {
 
     /// What the gateway does and how many clients it has.
     pub async fn status(&self, at: &Endpoint) -> Result<GatewayState, AdminError> {
-        self.call(at, Method::GET, None).await
+        self.call(at, (Method::GET, DRAIN), None).await
     }
 
     /// Begins a drain, or changes the rate or deadline of the one that is going.
@@ -132,21 +138,32 @@ impl AdminClient {
             "rate_milli_per_second": rate_milli,
             "deadline_ms": within.as_millis().max(0),
         });
-        self.call(at, Method::POST, Some(body)).await
+        self.call(at, (Method::POST, DRAIN), Some(body)).await
     }
 
     /// Ends a drain before its end: the gateway takes clients again.
     pub async fn cancel(&self, at: &Endpoint) -> Result<GatewayState, AdminError> {
-        self.call(at, Method::DELETE, Some(json!({}))).await
+        self.call(at, (Method::DELETE, DRAIN), Some(json!({})))
+            .await
+    }
+
+    /// Replaces the gateway's thresholds; saying the same again changes nothing.
+    pub async fn set_limits(
+        &self,
+        at: &Endpoint,
+        limits: &Tuning,
+    ) -> Result<GatewayState, AdminError> {
+        self.call(at, (Method::PUT, LIMITS), Some(limits.body()))
+            .await
     }
 
     async fn call(
         &self,
         at: &Endpoint,
-        method: Method,
+        (method, path): (Method, &str),
         body: Option<Value>,
     ) -> Result<GatewayState, AdminError> {
-        let url = format!("http://{}/v1/drain", at.address);
+        let url = format!("http://{}{path}", at.address);
         let mut request = self.http.request(method, url).bearer_auth(&at.key);
         if let Some(mut body) = body {
             body["term"] = json!({"lease": self.term.lease, "transitions": self.term.transitions});
@@ -207,6 +224,7 @@ fn state(answer: &Answer, at: Timestamp) -> GatewayState {
         moved: answer.moved,
         rate_milli: answer.rate_milli_per_second,
         deadline: left.and_then(|left| at.checked_add(left).ok()),
+        limits: answer.limits_generation.clone(),
     }
 }
 
@@ -225,10 +243,11 @@ mod tests {
 
     use super::{AdminClient, AdminError, Endpoint};
     use crate::fleet::observed::{DrainReason, ServingState};
+    use crate::fleet::tuning::Tuning;
     use crate::lease::Term;
     use axum::extract::State;
     use axum::http::{HeaderMap, StatusCode};
-    use axum::routing::get;
+    use axum::routing::{get, put};
     use axum::{Json, Router};
     use jiff::SignedDuration;
     use serde_json::{Value, json};
@@ -253,6 +272,11 @@ mod tests {
         assert_eq!(began.connections, 7);
         assert!(began.deadline.unwrap() > began.at);
         client.cancel(&at).await.unwrap();
+        let tuning = Tuning::default();
+        let told = client.set_limits(&at, &tuning).await.unwrap();
+        assert_eq!(told.limits.as_deref(), Some("g"));
+        let mut limits = tuning.body();
+        limits["term"] = json!({"lease": "uid", "transitions": 3});
         assert_eq!(
             client.status(&at).await.unwrap().state,
             ServingState::Serving
@@ -266,6 +290,7 @@ mod tests {
                     json!({"term": term, "reason": "node-drain", "rate_milli_per_second": 25_000, "deadline_ms": 60_000})
                 ),
                 ("Bearer secret".to_owned(), json!({"term": term})),
+                ("Bearer secret".to_owned(), limits),
             ]
         );
     }
@@ -327,6 +352,7 @@ mod tests {
                     .post(change("draining"))
                     .delete(change("serving")),
             )
+            .route("/v1/limits", put(change("serving")))
             .with_state(Arc::clone(&seen));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -340,6 +366,6 @@ mod tests {
 
     fn answer(state: &str) -> Value {
         json!({"state": state, "connections": 7, "moved": 1, "rate_milli_per_second": 25_000,
-               "deadline_in_ms": 41_000, "ready": true, "boot_id": "b", "instance": "f-0"})
+               "deadline_in_ms": 41_000, "ready": true, "boot_id": "b", "instance": "f-0", "limits_generation": "g"})
     }
 }

@@ -344,6 +344,9 @@ pub fn describe(action: &Action) -> (&'static str, String) {
             "start_drain",
             format!("{} at {rate_milli} milli/s", pod.name),
         ),
+        Action::SetLimits {
+            pod, generation, ..
+        } => ("set_limits", format!("{} {generation}", pod.name)),
         Action::DeletePod { pod, reason } => ("delete_pod", format!("{} {reason:?}", pod.name)),
         Action::DeleteRevision { name } => ("delete_revision", name.clone()),
         Action::SetReplicas { from, to } => ("set_replicas", format!("{from} to {to}")),

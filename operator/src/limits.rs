@@ -7,8 +7,8 @@ use std::time::Duration;
 /// Thousandths per unit: rates and metric values are whole thousandths, so that nothing rounds twice.
 pub const MILLI: i64 = 1000;
 
-/// Share of a pod's connection limit that is planned with, in percent. The gateway's breaker refuses
-/// at 95 %; 90 leaves room for clients that arrive meanwhile.
+/// Share of a pod's connection limit that is planned with at most, in percent. The gateway's breaker refuses
+/// at 95 % unless the spec says otherwise; 90 leaves room for clients that arrive meanwhile.
 pub const PLANNED_FILL_PERCENT: u64 = 90;
 
 /// Share of the reconnect budget that admission of another drain counts on, in percent: releases
@@ -153,3 +153,7 @@ pub const EVENT_NOTE_CHARS: usize = 250;
 
 /// Nudges that may wait for the fleets' controller; more are merged into what waits.
 pub const NUDGES: usize = 1024;
+
+/// CPU and memory requested for a gateway of which the user says neither: an idle one takes about 20 MiB, and some 3 KiB more
+/// for each client.
+pub const DEFAULT_REQUESTS: [(&str, &str); 2] = [("cpu", "100m"), ("memory", "128Mi")];

@@ -72,6 +72,21 @@ const SCENARIOS: &[Scenario] = &[
         seconds: 150,
     },
     Scenario {
+        name: "limits changed without a rollout, during a scale-out",
+        spec: || json!({}),
+        happenings: &[
+            (5, clients),
+            (10, |world| {
+                world.change(|spec| spec.breaker.memory_percent = 70);
+            }),
+            (11, |world| world.change(|spec| spec.replicas = 5)),
+            (12, |world| {
+                world.change(|spec| spec.health.stall_seconds = 9);
+            }),
+        ],
+        seconds: 60,
+    },
+    Scenario {
         name: "node drain",
         spec: || json!({}),
         happenings: &[(5, clients), (10, |world| world.cordon("n1", true))],

@@ -3,17 +3,21 @@
 //! Everything but `broker` and `auth` has a default, and the API server fills it in, so a reader of
 //! the object sees what is in force.
 
+mod limits;
 mod parts;
 mod scaling;
 mod status;
+mod tuning;
 
+pub use limits::LimitsSpec;
 pub use parts::{
-    Auth, Broker, BrokerType, ConfigMapKeyRef, Drain, EnvVar, Heartbeat, LimitsSpec, LocalRef,
-    Nats, Placement, PodSettings, PullPolicy, ReconnectBudget, Resources, Rollout, SecretKeyRef,
-    Service, ServiceType,
+    Auth, Broker, BrokerType, ConfigMapKeyRef, Drain, EnvVar, Heartbeat, LocalRef, Nats, Placement,
+    PodSettings, PullPolicy, ReconnectBudget, Resources, Rollout, SecretKeyRef, Service,
+    ServiceType,
 };
 pub use scaling::{Prometheus, Scaling, ScalingQuery};
 pub use status::NotifyGatewayStatus;
+pub use tuning::{Breaker, Health};
 
 use kube::CustomResource;
 use schemars::JsonSchema;
@@ -143,9 +147,17 @@ pub struct NotifyGatewaySpec {
     #[serde(default)]
     pub heartbeat: Heartbeat,
 
-    /// Bounds on what one connection may send and hold.
+    /// Bounds on what clients may send, hold and do.
     #[serde(default)]
     pub limits: LimitsSpec,
+
+    /// When a pod refuses new clients. Changed without a rollout.
+    #[serde(default)]
+    pub breaker: Breaker,
+
+    /// When a connection is given up. Changed without a rollout.
+    #[serde(default)]
+    pub health: Health,
 
     /// Automatic scaling of `replicas`. Without it, `kubectl scale`, an HPA or KEDA may set them.
     pub scaling: Option<Scaling>,

@@ -218,7 +218,9 @@ impl ServiceType {
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PodSettings {
-    /// CPU and memory of the gateway container.
+    /// CPU and memory of the gateway container. Where neither a request nor a limit is given, 100m of CPU and 128Mi of memory
+    /// are requested: a pod that requests nothing gets no processor time on a busy node and is evicted first. Request 0 to
+    /// ask for nothing.
     pub resources: Resources,
     /// Labels a node must have.
     #[schemars(extend("maxProperties" = 32))]
@@ -370,31 +372,6 @@ impl Default for Heartbeat {
             client_timeout_seconds: 8,
             server_seconds: 30,
             server_timeout_seconds: 6,
-        }
-    }
-}
-
-/// Bounds on what one connection may send and hold.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-pub struct LimitsSpec {
-    /// Bytes of the largest message a client may send.
-    #[schemars(range(min = 256, max = 16_777_216))]
-    pub message_bytes: i32,
-    /// Notifications sent to a client before it must acknowledge.
-    #[schemars(range(min = 1, max = 65_536))]
-    pub window_messages: i32,
-    /// Bytes sent to a client before it must acknowledge.
-    #[schemars(range(min = 1024, max = 67_108_864))]
-    pub window_bytes: i32,
-}
-
-impl Default for LimitsSpec {
-    fn default() -> Self {
-        Self {
-            message_bytes: 16_384,
-            window_messages: 256,
-            window_bytes: 262_144,
         }
     }
 }

@@ -30,6 +30,15 @@ pub async fn build() -> Result<Built> {
     step("building gateway and operator", cargo(&arguments)).await
 }
 
+/// Builds the gateway alone.
+///
+/// # Errors
+/// With the compiler's own words.
+pub async fn build_gateway() -> Result<PathBuf> {
+    let built = step("building the gateway", cargo(&["--bin", "sluice-gateway"])).await?;
+    find(&built, "sluice-gateway")
+}
+
 /// Builds the program of the pods' sandboxes.
 ///
 /// # Errors

@@ -23,7 +23,7 @@ mod log;
 mod publish;
 mod report;
 mod tally;
-mod token;
+pub(crate) mod token;
 mod track;
 mod welcomes;
 

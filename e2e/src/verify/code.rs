@@ -70,7 +70,8 @@ pub async fn chart(root: &Path, tools: &Tools) -> Result<String> {
     Ok(format!("{objects} objects"))
 }
 
-fn cargo(root: &Path) -> Command {
+/// Cargo in a folder: the one that runs this, where one does.
+pub fn cargo(root: &Path) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root);
     command

@@ -2,6 +2,7 @@
 
 mod api;
 pub mod code;
+mod fuzz;
 mod scenarios;
 
 use std::time::Duration;
@@ -33,7 +34,7 @@ pub struct VerifyArgs {
     /// Only the cluster scenarios
     #[arg(long)]
     pub scenarios: bool,
-    /// Only scenarios whose name contains this; implies --scenarios
+    /// Only scenarios whose name contains this; implies --scenarios. `fuzz` runs the gateway's fuzz targets alone
     #[arg(long, value_name = "TEXT")]
     pub only: Option<String>,
     /// Leave the cluster running at the end
@@ -47,8 +48,12 @@ pub struct VerifyArgs {
 /// When the tools cannot be built.
 pub async fn run(args: VerifyArgs) -> Result<bool> {
     let root = crate::repository_root()?;
-    let tools = Tools::ready().await?;
     let mut checks = Checks::default();
+    if args.only.as_deref() == Some("fuzz") {
+        checks.run("fuzz targets", fuzz::targets(&root)).await;
+        return Ok(checks.close());
+    }
+    let tools = Tools::ready().await?;
     if !args.scenarios && args.only.is_none() {
         checks.run("format", code::format(&root)).await;
         checks.run("clippy", code::lints(&root)).await;
@@ -56,6 +61,7 @@ pub async fn run(args: VerifyArgs) -> Result<bool> {
             .run("tests of all crates", code::tests(&root, &tools))
             .await;
         checks.run("chart", code::chart(&root, &tools)).await;
+        checks.run("fuzz targets", fuzz::targets(&root)).await;
     }
     let outcome = on_cluster(&args, &tools, &mut checks).await;
     if !args.keep {

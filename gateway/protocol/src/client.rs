@@ -39,7 +39,8 @@ pub enum ClientMessage {
         /// Number of the last message taken; 0 for the welcome alone.
         seq: Seq,
     },
-    /// Take over a session on a connection that was opened without credentials in its query.
+    /// Add channels with their positions, more than a query holds. The request for the connection had credentials of its own:
+    /// this token must be the same user's, and changes neither session nor expiry.
     Resume {
         /// From the last welcome.
         resume_token: String,

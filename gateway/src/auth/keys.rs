@@ -1,12 +1,13 @@
 //! Effects (files, HTTP): a JSON Web Key Set, kept in memory, read again when it ages or a token names a key it lacks.
 
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use jsonwebtoken::jwk::{AlgorithmParameters, JwkSet};
 use jsonwebtoken::{Algorithm, DecodingKey};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex as Turn, Semaphore};
 
 use super::AuthError;
 use crate::config::ConfigError;
@@ -24,10 +25,14 @@ pub struct PublicKey {
 }
 
 /// The keys of one moment.
-#[derive(Clone, Default)]
+#[derive(Default)]
 struct Snapshot {
+    text: String,
     keys: Vec<Arc<PublicKey>>,
-    read: Option<Instant>,
+    /// Changes with the keys.
+    version: u64,
+    /// When they are to be read again; `None` when they were never read.
+    due: Option<Instant>,
 }
 
 enum Source {
@@ -39,26 +44,37 @@ enum Source {
 }
 
 /// A key set and where it comes from.
-pub struct KeySet {
+#[derive(Clone)]
+pub struct KeySet(Arc<Inner>);
+
+struct Inner {
     source: Source,
-    current: RwLock<Snapshot>,
-    /// Held while reading, so that a thousand tokens with a new key cause one read.
-    reading: Mutex<Option<Instant>>,
+    current: RwLock<Arc<Snapshot>>,
+    /// One read at a time, so that a thousand tokens with a new key cause one.
+    turn: Turn<()>,
+    /// When the last read began.
+    tried: Mutex<Option<Instant>>,
+    refreshing: AtomicBool,
+    /// Handshakes that may wait for a read; a source that hangs must not hold every one of them.
+    waiters: Semaphore,
 }
+
+/// A key and the version of the set that it is from.
+pub type Found = (Arc<PublicKey>, u64);
 
 impl KeySet {
     /// From a file, which must be readable now.
     pub fn file(path: PathBuf) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(&path).map_err(|source| ConfigError::File {
+        let wrong = |source| ConfigError::File {
             path: path.clone(),
             source,
-        })?;
-        let keys = parse(&text).map_err(|reason| ConfigError::File {
-            path: path.clone(),
-            source: std::io::Error::new(std::io::ErrorKind::InvalidData, reason),
+        };
+        let text = std::fs::read_to_string(&path).map_err(wrong)?;
+        let keys = parse(&text).map_err(|reason| {
+            wrong(std::io::Error::new(std::io::ErrorKind::InvalidData, reason))
         })?;
         let set = Self::new(Source::File(path));
-        set.replace(keys);
+        set.0.replace(text, keys);
         Ok(set)
     }
 
@@ -72,48 +88,78 @@ impl KeySet {
     }
 
     fn new(source: Source) -> Self {
-        Self {
+        Self(Arc::new(Inner {
             source,
             current: RwLock::default(),
-            reading: Mutex::new(None),
-        }
+            turn: Turn::new(()),
+            tried: Mutex::default(),
+            refreshing: AtomicBool::new(false),
+            waiters: Semaphore::new(limits::JWKS_WAITERS),
+        }))
     }
 
-    /// The key a token names; without a key id, the only one of that algorithm.
-    pub async fn find(
-        &self,
-        id: Option<&str>,
-        algorithm: Algorithm,
-    ) -> Result<Arc<PublicKey>, AuthError> {
-        let now = Instant::now();
-        let fresh = |read: Option<Instant>| {
-            read.is_some_and(|at| now.duration_since(at) < limits::JWKS_REFRESH)
+    /// The version of the keys. Keys that are due are read again beside it, while everybody goes on with those there are.
+    pub fn version(&self) -> u64 {
+        self.current().version
+    }
+
+    /// The key a token names, of those at hand; without a key id, the only one of that algorithm.
+    pub fn known(&self, id: Option<&str>, algorithm: Algorithm) -> Option<Found> {
+        let current = self.current();
+        choose(&current.keys, id, algorithm).map(|key| (key, current.version))
+    }
+
+    /// The same, and reads the set again when it lacks the key.
+    pub async fn find(&self, id: Option<&str>, algorithm: Algorithm) -> Result<Found, AuthError> {
+        let asked = Instant::now();
+        if let Some(found) = self.known(id, algorithm) {
+            return Ok(found);
+        }
+        let Ok(_waiter) = self.0.waiters.try_acquire() else {
+            return Err(AuthError::Unavailable("too many wait for the keys".into()));
         };
-        let snapshot = self.snapshot();
-        if let Some(key) = choose(&snapshot.keys, id, algorithm)
-            && fresh(snapshot.read)
-        {
-            return Ok(key);
-        }
-        let failure = self.refresh(now).await.err();
-        let snapshot = self.snapshot();
-        choose(&snapshot.keys, id, algorithm).ok_or_else(|| match failure {
+        let failure = self.0.refresh(asked).await.err();
+        let current = self.0.snapshot();
+        let key = choose(&current.keys, id, algorithm).ok_or_else(|| match failure {
             // Keys that were never read cannot refuse anybody.
-            Some(reason) if snapshot.read.is_none() => AuthError::Unavailable(reason),
+            Some(reason) if current.due.is_none() => AuthError::Unavailable(reason),
             _ => AuthError::Invalid("no key of the set fits: check kid and alg".into()),
-        })
+        })?;
+        Ok((key, current.version))
     }
 
-    async fn refresh(&self, now: Instant) -> Result<(), String> {
-        let mut last = self.reading.lock().await;
-        if last.is_some_and(|at| at > now || now.duration_since(at) < limits::JWKS_MIN_INTERVAL) {
+    fn current(&self) -> Arc<Snapshot> {
+        let current = self.0.snapshot();
+        if current.due.is_some_and(|due| due <= Instant::now()) {
+            self.refresh_beside();
+        }
+        current
+    }
+
+    fn refresh_beside(&self) {
+        if self.0.tried_lately() || self.0.refreshing.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let inner = Arc::clone(&self.0);
+        tokio::spawn(async move {
+            // A failure is logged, and tried again with the next token.
+            let _ = inner.refresh(Instant::now()).await;
+            inner.refreshing.store(false, Ordering::Release);
+        });
+    }
+}
+
+impl Inner {
+    /// Reads the set, unless somebody did since `asked` or a moment ago.
+    async fn refresh(&self, asked: Instant) -> Result<(), String> {
+        let _turn = self.turn.lock().await;
+        if self.tried().is_some_and(|at| at > asked) || self.tried_lately() {
             return Err("the key set was tried a moment ago".into());
         }
-        *last = Some(Instant::now());
-        let result = self.read().await;
-        match result {
-            Ok(keys) => {
-                self.replace(keys);
+        *self.tried.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        match self.read().await {
+            Ok((text, keys)) => {
+                self.replace(text, keys);
                 Ok(())
             }
             Err(reason) => {
@@ -123,7 +169,7 @@ impl KeySet {
         }
     }
 
-    async fn read(&self) -> Result<Vec<Arc<PublicKey>>, String> {
+    async fn read(&self) -> Result<(String, Vec<Arc<PublicKey>>), String> {
         let text = match &self.source {
             Source::File(path) => tokio::fs::read_to_string(path)
                 .await
@@ -132,23 +178,39 @@ impl KeySet {
                 .await
                 .map_err(|error| format!("{url}: {error}"))?,
         };
-        parse(&text)
+        let keys = parse(&text)?;
+        Ok((text, keys))
     }
 
-    fn snapshot(&self) -> Snapshot {
-        self.current
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+    fn tried(&self) -> Option<Instant> {
+        *self.tried.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn replace(&self, keys: Vec<Arc<PublicKey>>) {
-        let snapshot = Snapshot {
+    fn tried_lately(&self) -> bool {
+        self.tried()
+            .is_some_and(|at| at.elapsed() < limits::JWKS_MIN_INTERVAL)
+    }
+
+    fn snapshot(&self) -> Arc<Snapshot> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&current)
+    }
+
+    fn replace(&self, text: String, keys: Vec<Arc<PublicKey>>) {
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        let changed = current.text != text;
+        *current = Arc::new(Snapshot {
+            version: current.version + u64::from(changed),
+            text,
             keys,
-            read: Some(Instant::now()),
-        };
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = snapshot;
+            due: Some(Instant::now() + until_due()),
+        });
     }
+}
+
+/// A little early each time, so that pods that started together do not ask together.
+fn until_due() -> Duration {
+    limits::JWKS_REFRESH.mul_f64(rand::random_range(0.8..=1.0))
 }
 
 async fn fetch(client: &reqwest::Client, url: &str) -> Result<String, String> {

@@ -1,5 +1,6 @@
 //! Effects (clock, key sources): who a client is. Login tokens are JWTs; a resume token stands for the login it came from.
 
+pub mod cache;
 pub mod jwt;
 pub mod keys;
 pub mod resume;
@@ -9,8 +10,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use sluice_protocol::{ErrorCode, UserId};
 
 use crate::config::{Config, ConfigError};
+use crate::handshake::metrics::{Check, HandshakeMetrics};
 use crate::limits;
-use jwt::Verifier;
+use crate::metrics::level;
+use jwt::{Claims, Verifier};
 use resume::{ResumeKey, SessionId, Ticket};
 
 /// Someone whose credentials were checked.
@@ -78,44 +81,83 @@ pub struct Auth {
     dev: bool,
     verifier: Option<Verifier>,
     resume: ResumeKey,
+    metrics: HandshakeMetrics,
 }
 
 impl Auth {
     /// Reads key files; a key set behind a URL is fetched with the first token.
-    pub fn new(config: &Config) -> Result<Self, ConfigError> {
-        let verifier = config.tokens.as_ref().map(Verifier::new).transpose()?;
+    pub fn new(config: &Config, metrics: HandshakeMetrics) -> Result<Self, ConfigError> {
+        let verifier = config
+            .tokens
+            .as_ref()
+            .map(|tokens| Verifier::new(tokens, metrics.clone()))
+            .transpose()?;
         Ok(Self {
             dev: config.dev,
             verifier,
             resume: ResumeKey::new(&config.keys.resume),
+            metrics,
         })
     }
 
     /// Checks credentials. A resume token goes before a login token, and that before a name.
     pub async fn check(&self, credentials: &Credentials) -> Result<Identity, AuthError> {
+        match (self.check_at_once(credentials), &credentials.token) {
+            (Some(checked), _) => checked,
+            (None, Some(token)) => {
+                let now = now_seconds();
+                let claims = self
+                    .verifier(token)?
+                    .check_with_new_keys(token, now)
+                    .await?;
+                Ok(login(claims, now))
+            }
+            (None, None) => Err(AuthError::Missing),
+        }
+    }
+
+    /// The same without waiting; `None` when keys have to be read first, which only a login token can make necessary.
+    pub fn check_at_once(&self, credentials: &Credentials) -> Option<Result<Identity, AuthError>> {
         let now = now_seconds();
         if let Some(token) = &credentials.resume {
-            let ticket = self.resume.open(token, now)?;
-            return Ok(Identity {
-                user: ticket.user,
-                session: ticket.session,
-                login: ticket.login,
-                expires: ticket.expires,
-                resumed: true,
-            });
+            return Some(self.resume(token, now));
         }
         if let Some(token) = &credentials.token {
-            return self.login(token, now).await;
+            let checked = match self.verifier(token) {
+                Ok(verifier) => verifier.check(token, now)?,
+                Err(error) => Err(error),
+            };
+            return Some(checked.map(|claims| login(claims, now)));
         }
-        match &credentials.user {
-            Some(user) if self.dev => Ok(fresh(
-                user.clone(),
-                now,
-                now + limits::SESSION_AGE.as_secs(),
-            )),
+        Some(match &credentials.user {
+            Some(user) if self.dev => {
+                self.metrics.check(Check::Name);
+                let expires = now + limits::SESSION_AGE.as_secs();
+                Ok(fresh(user.clone(), now, expires))
+            }
             Some(_) => Err(AuthError::DevOnly),
             None => Err(AuthError::Missing),
+        })
+    }
+
+    /// Drops what has expired.
+    pub fn sweep(&self) {
+        if let Some(verifier) = &self.verifier {
+            let tokens = verifier.sweep(now_seconds());
+            self.metrics.cached_tokens.set(level(tokens));
         }
+    }
+
+    fn resume(&self, token: &str, now: u64) -> Result<Identity, AuthError> {
+        self.metrics.check(Check::Resume);
+        let ticket = self.resume.open(token, now)?;
+        Ok(Identity {
+            user: ticket.user,
+            session: ticket.session,
+            login: ticket.login,
+            expires: ticket.expires,
+            resumed: true,
+        })
     }
 
     /// A token for the next connect of this session.
@@ -128,22 +170,21 @@ impl Auth {
         })
     }
 
-    async fn login(&self, token: &str, now: u64) -> Result<Identity, AuthError> {
+    fn verifier(&self, token: &str) -> Result<&Verifier, AuthError> {
         if token.len() > limits::TOKEN_BYTES {
-            return Err(AuthError::Invalid(format!(
-                "longer than {} bytes",
-                limits::TOKEN_BYTES
-            )));
+            let text = format!("longer than {} bytes", limits::TOKEN_BYTES);
+            return Err(AuthError::Invalid(text));
         }
-        let Some(verifier) = &self.verifier else {
-            return Err(AuthError::Invalid(
-                "this gateway checks no tokens: use ?user=NAME".into(),
-            ));
-        };
-        let claims = verifier.verify(token).await?;
-        let expires = claims.expires.min(now + limits::SESSION_AGE.as_secs());
-        Ok(fresh(claims.user, now, expires))
+        let none = "this gateway checks no tokens: use ?user=NAME";
+        self.verifier
+            .as_ref()
+            .ok_or_else(|| AuthError::Invalid(none.into()))
     }
+}
+
+fn login(claims: Claims, now: u64) -> Identity {
+    let expires = claims.expires.min(now + limits::SESSION_AGE.as_secs());
+    fresh(claims.user, now, expires)
 }
 
 fn fresh(user: UserId, now: u64, expires: u64) -> Identity {

@@ -45,11 +45,13 @@ pub enum DisconnectReason {
     Drain,
     /// Another connection took over the session.
     Replaced,
+    /// More frames than its rate allows.
+    Limited,
 }
 
 impl DisconnectReason {
     /// Every reason.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Peer,
         Self::Reset,
         Self::TimedOut,
@@ -62,6 +64,7 @@ impl DisconnectReason {
         Self::TooBig,
         Self::Drain,
         Self::Replaced,
+        Self::Limited,
     ];
 
     /// The label in metrics and logs.
@@ -79,6 +82,7 @@ impl DisconnectReason {
             Self::TooBig => "too_big",
             Self::Drain => "drain",
             Self::Replaced => "replaced",
+            Self::Limited => "limited",
         }
     }
 }
@@ -115,6 +119,10 @@ impl Farewell {
     pub fn saying(mut self, error: ErrorMessage) -> Self {
         self.error = Some(error);
         self
+    }
+
+    pub(super) fn reason(&self) -> DisconnectReason {
+        self.reason
     }
 
     pub(super) fn slow() -> Self {
@@ -168,6 +176,7 @@ impl Connection {
         self.leave_all();
         self.lagging = None;
         self.core.metrics.disconnect(farewell.reason);
+        self.end_waits(std::time::Instant::now());
         let name = self.registration.name();
         events::disconnected(
             &name,

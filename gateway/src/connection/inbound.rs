@@ -6,10 +6,15 @@ use tokio_tungstenite::tungstenite::Message;
 
 use super::{Connection, DisconnectReason, Farewell};
 use crate::auth::{AuthError, Credentials, now_millis};
+use crate::error::ApiError;
 
 impl Connection {
     /// One frame.
     pub(super) async fn inbound(&mut self, message: Message) -> Result<(), Farewell> {
+        self.core
+            .admission
+            .frame(self.identity.session)
+            .map_err(too_many_frames)?;
         match message {
             Message::Text(text) => self.text(text.as_str()).await,
             Message::Binary(_) => Err(Farewell::close(
@@ -136,6 +141,15 @@ impl Connection {
             reference,
         }))
     }
+}
+
+fn too_many_frames(error: ApiError) -> Farewell {
+    Farewell::close(CloseCode::Overload, DisconnectReason::Limited).saying(ErrorMessage {
+        code: error.code,
+        message: error.message,
+        retry_after_ms: error.retry_after_ms,
+        reference: None,
+    })
 }
 
 fn bad_credentials(code: ErrorCode, message: String, reference: Option<Ref>) -> Farewell {

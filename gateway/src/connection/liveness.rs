@@ -47,6 +47,14 @@ impl Liveness {
         self.probe = Probe::None;
     }
 
+    /// Since when a probe has been waiting for its answer.
+    pub fn waiting_since(&self) -> Option<Instant> {
+        match self.probe {
+            Probe::Sent(at) => Some(at),
+            Probe::None | Probe::Queued => None,
+        }
+    }
+
     /// The write buffer is empty.
     pub fn flushed(&mut self, now: Instant) {
         if self.probe == Probe::Queued {

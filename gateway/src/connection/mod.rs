@@ -10,6 +10,7 @@
 pub mod control;
 mod farewell;
 mod feed;
+mod health;
 mod inbound;
 pub mod liveness;
 pub mod phase;
@@ -33,6 +34,7 @@ use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
 use crate::auth::{Identity, now_seconds};
 use crate::broker::Unavailable;
 use crate::core::Core;
+use crate::health::score::HealthScore;
 use crate::history::Stretch;
 use crate::hub::tap::Mailbox;
 use crate::metrics::Held;
@@ -63,6 +65,7 @@ pub struct Connection {
     window: Window,
     phase: Phase,
     liveness: Liveness,
+    health: HealthScore,
     asked_to_go: bool,
     lagging: Option<Held>,
     timer: Pin<Box<Sleep>>,
@@ -86,14 +89,14 @@ enum Event {
 }
 
 impl Connection {
-    /// Runs a connection from its welcome to its end.
+    /// Runs a connection from its welcome to its end, and says why it ended.
     pub async fn run(
         core: Arc<Core>,
         socket: Socket,
         identity: Identity,
         registration: Registration,
         wanted: Vec<Wanted>,
-    ) {
+    ) -> DisconnectReason {
         let now = Instant::now();
         let silence = Duration::from_millis(core.config.heartbeat.server_ms.into());
         let window = WindowLimits {
@@ -102,6 +105,7 @@ impl Connection {
         };
         let mut connection = Self {
             liveness: Liveness::new(silence, core.config.heartbeat_server_timeout, now),
+            health: HealthScore::default(),
             mailbox: Arc::clone(registration.mailbox()),
             window: Window::new(window),
             phase: Phase::Live,
@@ -125,7 +129,9 @@ impl Connection {
             Ok(()) => connection.live().await,
             Err(farewell) => farewell,
         };
+        let reason = farewell.reason();
         connection.finish(farewell).await;
+        reason
     }
 
     fn begin(&mut self, wanted: Vec<Wanted>) -> Result<(), Farewell> {
@@ -168,7 +174,7 @@ impl Connection {
         self.check_time()?;
         match self.next_event(again).await {
             Event::Io(Io::Frame(message)) => {
-                self.liveness.heard(Instant::now());
+                self.heard(Instant::now());
                 self.inbound(message).await
             }
             Event::Io(Io::Flushed) => {
@@ -257,6 +263,7 @@ impl Connection {
         if stuck_until.is_some_and(|until| now >= until) {
             return Err(Farewell::slow());
         }
+        let healthy_until = self.check_health(now)?;
         let expires_in = Duration::from_secs(self.identity.expires.saturating_sub(now_seconds()));
         if expires_in.is_zero() {
             return Err(Farewell::expired());
@@ -276,6 +283,7 @@ impl Connection {
         };
         let moments = [
             stuck_until,
+            healthy_until,
             self.phase.deadline(),
             self.retry.not_before,
             Some(now + expires_in),

@@ -46,6 +46,8 @@ pub struct Status {
     pub boot_id: String,
     /// This pod.
     pub instance: String,
+    /// Which thresholds are in force.
+    pub limits_generation: String,
 }
 
 impl Drain {
@@ -86,6 +88,13 @@ impl Drain {
         let undone = self.plan().undo(term)?;
         self.changed.notify_waiters();
         Ok(undone)
+    }
+
+    /// Does something else that the operator orders, unless a newer leader has spoken; nobody else speaks meanwhile.
+    pub fn fenced<T>(&self, term: Option<Term>, act: impl FnOnce() -> T) -> Result<T, Refused> {
+        let mut plan = self.plan();
+        plan.fence(term)?;
+        Ok(act())
     }
 
     /// SIGTERM came.
@@ -142,6 +151,7 @@ impl Drain {
             ready: core.is_ready(),
             boot_id: core.boot_id.clone(),
             instance: core.config.identity.pod.clone(),
+            limits_generation: core.tuning.generation(),
         }
     }
 

@@ -141,7 +141,8 @@ impl Plan {
         )
     }
 
-    fn fence(&mut self, term: Option<Term>) -> Result<(), Refused> {
+    /// Refuses who led before the latest leader that was heard of.
+    pub fn fence(&mut self, term: Option<Term>) -> Result<(), Refused> {
         let Some(term) = term else { return Ok(()) };
         if let Some(seen) = &self.term {
             let older = term.transitions < seen.transitions;

@@ -199,6 +199,7 @@ fn gateway_state(text: &str, at: Timestamp) -> Option<GatewayState> {
         moved: value("sluice_drain_moved_total").unwrap_or_default() as u64,
         rate_milli: 0,
         deadline: None,
+        limits: None,
     })
 }
 

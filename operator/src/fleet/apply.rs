@@ -64,6 +64,11 @@ impl Actuator for KubeActuator<'_> {
                     .await;
                 self.remember(pod, answer)
             }
+            Action::SetLimits { pod, limits, .. } => {
+                let at = self.gateway(pod)?;
+                let answer = self.world.admin.set_limits(at, limits).await;
+                self.remember(pod, answer)
+            }
             Action::DeletePod { pod, .. } => self.delete_pod(pod).await,
             Action::DeleteRevision { name } => self.delete_revision(name).await,
             Action::SetReplicas { from, to } => self.scale(*from, *to).await,

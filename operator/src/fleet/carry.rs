@@ -64,6 +64,7 @@ fn pod_of(action: &Action) -> Option<&str> {
         | Action::SetAccepting { pod, .. }
         | Action::MarkDraining { pod, .. }
         | Action::StartDrain { pod, .. }
+        | Action::SetLimits { pod, .. }
         | Action::DeletePod { pod, .. } => Some(&pod.name),
         Action::CreatePod { object, .. } => object.metadata.name.as_deref(),
         Action::CreateSecret { .. }

@@ -203,6 +203,7 @@ mod tests {
                 moved: 0,
                 rate_milli: 0,
                 deadline: None,
+                limits: None,
             })
         });
         PodView {

@@ -4,6 +4,7 @@
 //! observed ── what was seen (pure data; `observe` fills it in)
 //! plan ────── what is to be done (pure), with its rooms:
 //!   revision     which settings make a gateway a different gateway
+//!   tuning       which settings reach gateways without a rollout
 //!   placement    which zone a pod goes to
 //!   scaling      how many pods there should be
 //!   pacing       how fast each drain may go
@@ -31,4 +32,5 @@ pub mod render;
 pub mod revision;
 pub mod scaling;
 pub mod status;
+pub mod tuning;
 pub mod views;

@@ -216,6 +216,9 @@ pub struct GatewayState {
     /// When its drain ends by force.
     #[serde(default)]
     pub deadline: Option<Timestamp>,
+    /// What it calls its thresholds; absent when it cannot be told any.
+    #[serde(default)]
+    pub limits: Option<String>,
 }
 
 /// What a gateway does.

@@ -69,6 +69,9 @@ impl Template {
             rollout: _,
             heartbeat,
             limits,
+            // Running gateways are told of these: see `tuning`.
+            breaker: _,
+            health: _,
             scaling: _,
             placement,
         } = spec.clone();
@@ -95,13 +98,7 @@ impl Template {
     pub fn hash(&self) -> String {
         let own = serde_json::to_value(self).unwrap_or_default();
         let defaults = serde_json::to_value(Self::defaults()).unwrap_or_default();
-        let short = without_defaults(own, &defaults);
-        let digest = Sha256::digest(canonical(&short).as_bytes());
-        digest
-            .iter()
-            .take(10)
-            .map(|byte| char::from(ALPHABET[usize::from(*byte) % ALPHABET.len()]))
-            .collect()
+        short_hash(own, &defaults)
     }
 
     /// What the API server fills in. These are frozen with v1alpha1: to change one is to roll out
@@ -133,6 +130,17 @@ impl Template {
             placement: Placement::default(),
         }
     }
+}
+
+/// Ten characters that stand for what of a value is not the default.
+pub fn short_hash(own: Value, defaults: &Value) -> String {
+    let short = without_defaults(own, defaults);
+    let digest = Sha256::digest(canonical(&short).as_bytes());
+    digest
+        .iter()
+        .take(10)
+        .map(|byte| char::from(ALPHABET[usize::from(*byte) % ALPHABET.len()]))
+        .collect()
 }
 
 /// Drops what is null, empty or the default, at every depth of objects.
@@ -197,11 +205,12 @@ mod tests {
     }
 
     #[test]
-    fn defaults_written_out_are_the_same_revision() {
+    fn defaults_written_out_and_what_needs_no_rollout_are_the_same_revision() {
         let long = spec(
             "{image: null, maxConnectionsPerPod: 10000, replicas: 7, paused: true,
               broker: {type: nats, nats: {url: 'nats://n:4222', stream: SLUICE, replicas: 3}},
               auth: {hmacSecretRef: {name: k}}, pod: {env: []}, drain: {disruptionTaints: [x]},
+              breaker: {memoryPercent: 70}, health: {stallSeconds: 9},
               limits: {windowMessages: 256}, reconnectBudget: {ratePerSecond: 500}}",
         );
         assert_eq!(

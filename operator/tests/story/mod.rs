@@ -14,6 +14,7 @@ use sluice_operator::fleet::observed::{
 use sluice_operator::fleet::plan::{Action, Plan};
 use sluice_operator::fleet::render;
 use sluice_operator::fleet::revision::Template;
+use sluice_operator::fleet::tuning::Tuning;
 use std::collections::BTreeMap;
 
 /// The moment every story plays at.
@@ -94,6 +95,13 @@ pub struct Pod {
     killed_in: Option<i64>,
     #[serde(default)]
     unschedulable_for: Option<i64>,
+    /// What its gateway calls its thresholds; those of the spec when nothing is said, none for null.
+    #[serde(default = "wanted")]
+    limits: Option<String>,
+}
+
+fn wanted() -> Option<String> {
+    Some("wanted".to_owned())
 }
 
 #[derive(Deserialize, Clone)]
@@ -203,7 +211,11 @@ impl Story {
             defaults: Defaults {
                 gateway_image: "gateway:default".to_owned(),
             },
-            pods: self.pods.iter().map(|pod| pod.view(now, &hashes)).collect(),
+            pods: self
+                .pods
+                .iter()
+                .map(|pod| pod.view(now, &hashes, &Tuning::of(&spec).generation()))
+                .collect(),
             nodes: self.nodes.iter().map(Node::view).collect(),
             metrics: self.metrics.as_ref().map(|metrics| metrics.view(now)),
             scale_memory: ScaleMemory {
@@ -230,7 +242,7 @@ fn at(now: Timestamp, seconds: i64) -> Timestamp {
 }
 
 impl Pod {
-    fn view(&self, now: Timestamp, (current, old): &(String, String)) -> PodView {
+    fn view(&self, now: Timestamp, (current, old): &(String, String), tuned: &str) -> PodView {
         let running = !self.pending && !self.failed;
         let gateway = self
             .clients
@@ -248,6 +260,10 @@ impl Pod {
                     moved: 0,
                     rate_milli: self.draining_at.unwrap_or(0),
                     deadline: self.told_deadline.map(|seconds| at(now, seconds)),
+                    limits: self.limits.as_ref().map(|name| {
+                        let current = name == "wanted";
+                        if current { tuned } else { name }.to_owned()
+                    }),
                 })
             });
         PodView {
@@ -380,6 +396,9 @@ pub fn short(plan: &Plan, full: bool) -> Value {
                         seconds(*deadline)
                     )
                 }
+                Action::SetLimits {
+                    pod, generation, ..
+                } => format!("tell {} limits {generation}", pod.name),
                 Action::DeletePod { pod, reason } => format!("delete {}: {reason:?}", pod.name),
                 Action::DeleteRevision { name } => format!("delete revision {name}"),
                 Action::SetReplicas { from, to } => format!("scale {from} to {to}"),

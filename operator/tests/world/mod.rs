@@ -57,6 +57,7 @@ pub struct Body {
     rate_milli: u64,
     deadline: Option<Timestamp>,
     owed_milli: u64,
+    limits: String,
 }
 
 /// Writes that had an effect.
@@ -198,6 +199,7 @@ impl State {
                 moved: 0,
                 rate_milli: body.rate_milli,
                 deadline: body.deadline,
+                limits: Some(body.limits.clone()),
             });
         }
         view
@@ -371,6 +373,7 @@ impl State {
             "nodes": zones,
             "accepting": self.pods.values().filter(|body| body.view.accepting).count(),
             "marked": self.pods.values().filter(|body| body.view.drain.is_some()).count(),
+            "limits": self.pods.values().map(|body| body.limits.clone()).collect::<std::collections::BTreeSet<_>>(),
             "draining": self.pods.values().filter(|body| body.state != ServingState::Serving).count(),
             "revisions": self.pods.values().map(|body| body.view.revision.clone()).collect::<std::collections::BTreeSet<_>>(),
             "clients": self.clients(),
@@ -447,6 +450,7 @@ impl State {
             rate_milli: 0,
             deadline: None,
             owed_milli: 0,
+            limits: started_with(object),
         };
         self.pods.insert(name, body);
     }
@@ -517,6 +521,9 @@ impl State {
                 body.rate_milli = *rate_milli;
                 body.deadline = Some(*deadline);
             }
+            Action::SetLimits {
+                pod, generation, ..
+            } => self.gateway(pod)?.limits.clone_from(generation),
             Action::DeletePod { pod, .. } => {
                 let body = self.exact(pod)?;
                 if body.view.killed_at.is_none() {
@@ -549,6 +556,14 @@ impl State {
         self.effects.all += 1;
         Ok(())
     }
+}
+
+/// What a pod's command line calls its thresholds.
+fn started_with(pod: &Pod) -> String {
+    let containers = &pod.spec.as_ref().unwrap().containers;
+    let args = containers[0].args.iter().flatten();
+    let mut named = args.filter_map(|arg| arg.strip_prefix("--limits-generation="));
+    named.next().unwrap().to_owned()
 }
 
 impl Body {

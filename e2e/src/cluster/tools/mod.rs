@@ -44,6 +44,14 @@ impl Tools {
         Self::ensure(|unit| unit.client).await
     }
 
+    /// Only the programs of the units with these names.
+    ///
+    /// # Errors
+    /// When Go is missing or a build fails.
+    pub async fn only(names: &[&str]) -> Result<Self> {
+        Self::ensure(|unit| names.contains(&unit.name)).await
+    }
+
     /// kubectl of the cluster's version.
     pub fn kubectl(&self) -> PathBuf {
         self.binary("kubectl")

@@ -1,6 +1,7 @@
 //! What a plan says (pure data): actions that leave nothing to choose, and what to tell people.
 
 use crate::fleet::observed::{ChildKind, DrainMark, DrainReason, Recommendation};
+use crate::fleet::tuning::Tuning;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::Pod;
@@ -95,6 +96,15 @@ pub enum Action {
         rate_milli: u64,
         /// When the rest are disconnected.
         deadline: Timestamp,
+    },
+    /// `PUT /v1/limits`: replace the gateway's thresholds. Nothing is restarted.
+    SetLimits {
+        /// The pod.
+        pod: PodRef,
+        /// What it will call them when asked.
+        generation: String,
+        /// All thresholds.
+        limits: Box<Tuning>,
     },
     /// Delete a pod, with UID and resourceVersion as preconditions, after a live read.
     DeletePod {

@@ -60,6 +60,11 @@ impl<'a, 'c> Departures<'a, 'c> {
         marked.chain(deleted).any(|other| same(other, member))
     }
 
+    /// Whether a pod is deleted now.
+    pub fn deletes(&self, member: &Member<'_>) -> bool {
+        self.deletes.iter().any(|(other, _)| same(other, member))
+    }
+
     /// Writes marks.
     pub fn mark(&self, plan: &mut Plan) {
         for (member, mark) in &self.marks {

@@ -25,6 +25,7 @@ mod objects;
 mod roster;
 mod settled;
 mod status;
+mod tell;
 mod validate;
 
 pub use action::{
@@ -67,6 +68,7 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
     departures.mark(&mut plan);
     departures.pace(&settled, &mut plan);
     departures.delete(&mut plan);
+    tell::tell(&settled, &census, &departures, &mut plan);
     objects::forget(&settled, &mut plan);
     scale(&settled, decision.as_ref(), &mut plan);
     plan.waits.extend(departures.waits.iter().cloned());

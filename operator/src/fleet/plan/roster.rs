@@ -107,6 +107,7 @@ impl<'a, 'c> Roster<'a, 'c> {
                 zone,
                 hash: &settled.hash,
                 revision: &settled.revision,
+                tuning: &settled.tuning,
                 rate_per_second: settled.spec.reconnect_budget.rate_per_second,
             };
             // That a pod can be rendered was checked with the spec.

@@ -4,6 +4,7 @@ use crate::fleet::observed::{DrainReason, FleetView, Observed, RevisionData};
 use crate::fleet::placement::Landscape;
 use crate::fleet::revision::Template;
 use crate::fleet::scaling::{self, Decision};
+use crate::fleet::tuning::Tuning;
 use crate::limits;
 use jiff::{SignedDuration, Timestamp};
 use sluice_crds::NotifyGatewaySpec;
@@ -24,6 +25,8 @@ pub struct Settled<'a> {
     pub hash: String,
     /// That revision.
     pub revision: RevisionData,
+    /// Thresholds that gateways should have.
+    pub tuning: Tuning,
     /// Pods wanted.
     pub wanted: u32,
     /// The reconnect budget, thousandths per second.
@@ -44,10 +47,11 @@ impl<'a> Settled<'a> {
             landscape: Landscape::of(spec, &observed.nodes),
             hash,
             revision,
+            tuning: Tuning::of(spec),
             wanted: spec.replicas.max(0) as u32,
             budget_milli: u64::from(spec.reconnect_budget.rate_per_second.max(1) as u32)
                 * limits::MILLI as u64,
-            planned_fill: Self::capacity_of(spec) * limits::PLANNED_FILL_PERCENT / 100,
+            planned_fill: Self::capacity_of(spec) * planned_percent(spec) / 100,
         }
     }
 
@@ -84,6 +88,15 @@ impl<'a> Settled<'a> {
             self.now,
         ))
     }
+}
+
+/// Share of the connection limit that is planned with: what a gateway still takes after its breaker was open.
+fn planned_percent(spec: &NotifyGatewaySpec) -> u64 {
+    let breaker = &spec.breaker;
+    let taken = breaker
+        .connections_percent
+        .saturating_sub(breaker.margin_percent);
+    (taken.max(1) as u64).min(limits::PLANNED_FILL_PERCENT)
 }
 
 /// The revision new pods are made from: what the spec says, with the image it was first made with;

@@ -4,6 +4,7 @@
 use crate::fleet::observed::{Defaults, FleetView, RevisionData};
 use crate::fleet::render::pod::{Wanted, pod};
 use crate::fleet::revision::Template;
+use crate::fleet::tuning::Tuning;
 use crate::limits;
 use sluice_crds::NotifyGatewaySpec;
 use sluice_crds::notify_gateway::BrokerType;
@@ -51,6 +52,16 @@ pub fn faults(fleet: &FleetView, spec: &NotifyGatewaySpec, defaults: &Defaults) 
             "maxConnectionsPerPod must be at most {most} (reconnectBudget.ratePerSecond x drain.deadlineSeconds)"
         ));
     }
+    let (users, per_minute) = (
+        spec.limits.max_connections_per_user,
+        spec.limits.handshakes_per_minute_per_user,
+    );
+    if users > 0 && (1..users).contains(&per_minute) {
+        faults.push(format!(
+            "limits.handshakesPerMinutePerUser must be at least {users} (limits.maxConnectionsPerUser), or 0"
+        ));
+    }
+    faults.extend(tuning_faults(&Tuning::of(spec)));
     for query in spec.scaling.iter().flat_map(|scaling| &scaling.queries) {
         if parse_milli(&query.target).is_none_or(|target| target <= 0) {
             faults.push(format!(
@@ -61,6 +72,28 @@ pub fn faults(fleet: &FleetView, spec: &NotifyGatewaySpec, defaults: &Defaults) 
     }
     if spec.pod.pod_patch.is_some() {
         faults.extend(patch_fault(fleet, spec, defaults));
+    }
+    faults
+}
+
+/// What gateways would refuse to be told.
+fn tuning_faults(tuning: &Tuning) -> Vec<String> {
+    let (breaker, health) = (&tuning.breaker, &tuning.health);
+    let mut faults = Vec::new();
+    let lowest = breaker.memory_percent.min(breaker.connections_percent);
+    if breaker.margin_percent >= lowest {
+        faults.push(format!(
+            "breaker.marginPercent must be less than {lowest} (memoryPercent and connectionsPercent)"
+        ));
+    }
+    if health.evict_after_seconds >= health.window_seconds {
+        faults.push(format!(
+            "health.evictAfterSeconds must be less than {} (windowSeconds)",
+            health.window_seconds
+        ));
+    }
+    if health.trip_evictions == 1 {
+        faults.push("health.tripEvictions must be 0 (off) or at least 2".to_owned());
     }
     faults
 }
@@ -77,6 +110,7 @@ fn patch_fault(fleet: &FleetView, spec: &NotifyGatewaySpec, defaults: &Defaults)
         zone: "",
         hash: "",
         revision: &revision,
+        tuning: &Tuning::of(spec),
         rate_per_second: spec.reconnect_budget.rate_per_second,
     };
     pod(fleet, &sample).err()

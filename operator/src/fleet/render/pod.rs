@@ -3,11 +3,12 @@
 use super::{labels, owner, patch};
 use crate::fleet::observed::{FleetView, RevisionData};
 use crate::fleet::revision::Template;
+use crate::fleet::tuning::Tuning;
 use crate::limits;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 use sluice_crds::names;
-use sluice_crds::notify_gateway::BrokerType;
+use sluice_crds::notify_gateway::{BrokerType, LimitsSpec};
 
 /// User and group the gateway runs as; a number, so that `runAsNonRoot` needs no look at the image.
 const USER: i64 = 65_532;
@@ -24,6 +25,8 @@ pub struct Wanted<'a> {
     pub hash: &'a str,
     /// Its revision.
     pub revision: &'a RevisionData,
+    /// Thresholds of the moment; its gateway is told when they change.
+    pub tuning: &'a Tuning,
     /// The fleet's reconnect budget: its limit when no operator is there to pace it.
     pub rate_per_second: i32,
 }
@@ -158,7 +161,7 @@ fn container(fleet: &FleetView, wanted: &Wanted<'_>) -> Value {
         "args": args(fleet, wanted),
         "env": env,
         "ports": [port(names::CLIENT_PORT), port(names::PUBLISH_PORT), port(names::ADMIN_PORT)],
-        "resources": {"requests": template.pod.resources.requests, "limits": template.pod.resources.limits},
+        "resources": resources(template),
         "securityContext": {
             "allowPrivilegeEscalation": false,
             "readOnlyRootFilesystem": true,
@@ -170,6 +173,19 @@ fn container(fleet: &FleetView, wanted: &Wanted<'_>) -> Value {
         "livenessProbe": {"httpGet": probe("/livez"), "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 6},
         "volumeMounts": mounts(template),
     })
+}
+
+/// What the user says; where nothing is said, enough not to be the first that a busy node starves or evicts. A limit alone is
+/// a request too: Kubernetes takes it for one.
+fn resources(template: &Template) -> Value {
+    let given = &template.pod.resources;
+    let mut requests = json!(given.requests);
+    for (name, least) in limits::DEFAULT_REQUESTS {
+        if !given.requests.contains_key(name) && !given.limits.contains_key(name) {
+            requests[name] = Value::from(least);
+        }
+    }
+    json!({"requests": requests, "limits": given.limits})
 }
 
 /// The gateway's command line.
@@ -243,7 +259,41 @@ fn args(fleet: &FleetView, wanted: &Wanted<'_>) -> Vec<String> {
     ] {
         add(name, &value.to_string());
     }
+    for (name, value) in client_limits(&template.limits) {
+        add(name, &value.to_string());
+    }
+    for (name, value) in wanted.tuning.args() {
+        add(&name, &value);
+    }
     args
+}
+
+/// Bounds on what clients do that are not the gateway's own defaults.
+fn client_limits(own: &LimitsSpec) -> impl Iterator<Item = (&'static str, i32)> {
+    let usual = LimitsSpec::default();
+    let limit = |name, pick: fn(&LimitsSpec) -> i32| {
+        let value = pick(own);
+        (value != pick(&usual)).then_some((name, value))
+    };
+    [
+        limit("max-connections-per-user", |l| l.max_connections_per_user),
+        limit("max-connections-per-address", |l| {
+            l.max_connections_per_address
+        }),
+        limit("handshakes-per-second", |l| l.handshakes_per_second),
+        limit("handshakes-per-minute-per-user", |l| {
+            l.handshakes_per_minute_per_user
+        }),
+        limit("handshakes-per-minute-per-address", |l| {
+            l.handshakes_per_minute_per_address
+        }),
+        limit("client-messages-per-second", |l| {
+            l.client_messages_per_second
+        }),
+        limit("trusted-proxy-hops", |l| l.trusted_proxy_hops),
+    ]
+    .into_iter()
+    .flatten()
 }
 
 /// Secrets and key sets only: an emptyDir would keep `kubectl drain` and autoscalers from evicting.

@@ -1,0 +1,12 @@
+//! Effects: one file per benchmark; each takes the run's context and returns what it found.
+
+pub mod churn;
+pub mod fanout;
+pub mod handshake;
+pub mod idle;
+pub mod memory;
+pub mod peers;
+pub mod slow;
+pub mod stall;
+pub mod writer;
+pub mod zerocopy;

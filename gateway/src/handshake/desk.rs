@@ -1,0 +1,320 @@
+//! Effects (clock, counters): answers the one request of a socket. Everything is decided at once, without waiting, but for login
+//! tokens whose key must be fetched first.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::{Body as _, Incoming};
+use hyper::service::Service;
+use sluice_protocol::{CONNECT_PATH, ErrorCode, Subscription};
+use tokio::net::TcpStream;
+
+use super::address::client_address;
+use super::admission::{Admitted, retry_after};
+use super::metrics::HandshakeResult;
+use super::refusal::{Answer, Refusal, json};
+use super::request;
+use crate::auth::{AuthError, Credentials, Identity};
+use crate::core::Core;
+use crate::drain::plan::State;
+use crate::error::ApiError;
+use crate::health::visitors::Visitor;
+use crate::registry::Place;
+
+/// Where clients ask when to come.
+const ASSIGN_PATH: &str = "/v1/assign";
+
+/// What proxies say about whom they speak for.
+const FORWARDED_FOR: &str = "x-forwarded-for";
+
+/// Somebody who may become a connection.
+#[derive(Debug)]
+pub(super) struct Newcomer {
+    pub(super) identity: Identity,
+    pub(super) wanted: Vec<Subscription>,
+    pub(super) place: Place,
+    pub(super) admitted: Admitted,
+    pub(super) visitor: Option<Visitor>,
+}
+
+/// What remains to be done with the socket.
+#[derive(Debug, Default)]
+pub(super) enum Outcome {
+    /// Nothing more is said.
+    #[default]
+    Answered,
+    /// Upgraded: these frames are the last.
+    Frames(Vec<u8>),
+    /// Upgraded to a connection.
+    Welcome(Box<Newcomer>),
+}
+
+/// Answers the request of one socket.
+#[derive(Clone)]
+pub(super) struct Desk {
+    core: Arc<Core>,
+    accepted: Instant,
+    /// Known when some limit asks for it.
+    peer: Option<IpAddr>,
+    outcome: Arc<Mutex<Outcome>>,
+}
+
+/// A request whose credentials are being checked.
+struct Applicant {
+    credentials: Credentials,
+    channels: Vec<Subscription>,
+    upgrade: HeaderMap,
+    browser: bool,
+    address: Option<IpAddr>,
+}
+
+/// An answer, nearly always there already.
+pub(super) enum Answering {
+    Now(Option<Answer>),
+    Later(BoxFuture<'static, Answer>),
+}
+
+impl Future for Answering {
+    type Output = Result<Answer, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.get_mut() {
+            Self::Now(answer) => answer
+                .take()
+                .map_or(Poll::Pending, |answer| Poll::Ready(Ok(answer))),
+            Self::Later(answer) => answer.as_mut().poll(cx).map(Ok),
+        }
+    }
+}
+
+impl Service<Request<Incoming>> for Desk {
+    type Response = Answer;
+    type Error = Infallible;
+    type Future = Answering;
+
+    fn call(&self, request: Request<Incoming>) -> Answering {
+        let (head, body) = request.into_parts();
+        let get = head.method == Method::GET;
+        let refusal = match head.uri.path() {
+            _ if !request::has_host(&head) => {
+                ApiError::new(ErrorCode::BadRequest, "send one Host header")
+            }
+            CONNECT_PATH if get => return self.connect(&head, !body.is_end_stream()),
+            ASSIGN_PATH if get => return Answering::Now(Some(self.assign())),
+            CONNECT_PATH | ASSIGN_PATH => ApiError::new(ErrorCode::MethodNotAllowed, "use GET"),
+            _ => ApiError::new(
+                ErrorCode::NotFound,
+                "this port has /v1/connect and /v1/assign",
+            ),
+        };
+        Answering::Now(Some(self.refuse(&refusal.into())))
+    }
+}
+
+impl Desk {
+    pub(super) fn new(core: Arc<Core>, stream: &TcpStream, accepted: Instant) -> Self {
+        let wanted = core.admission.asks_for_addresses() || core.visitors.are_watched();
+        let peer = wanted.then(|| stream.peer_addr().ok()).flatten();
+        Self {
+            core,
+            accepted,
+            peer: peer.map(|peer| peer.ip()),
+            outcome: Arc::default(),
+        }
+    }
+
+    /// What was decided; asked once, at the end.
+    pub(super) fn outcome(&self) -> Outcome {
+        std::mem::take(&mut *self.outcome.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// When a client may come, for those that cannot see a refused upgrade's answer.
+    fn assign(&self) -> Answer {
+        let full = || self.core.breaker.is_open().then(retry_after);
+        let wait = busy(&self.core).and_then(|error| error.retry_after_ms);
+        let wait = wait.or_else(full).unwrap_or(0);
+        let body = format!("{{\"retry_after_ms\":{wait}}}");
+        let mut answer = json(StatusCode::OK, body.into());
+        let headers = answer.headers_mut();
+        headers.insert(
+            header::ACCESS_CONTROL_ALLOW_ORIGIN,
+            HeaderValue::from_static("*"),
+        );
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        answer
+    }
+
+    fn connect(&self, head: &Parts, has_body: bool) -> Answering {
+        if let Some(error) = busy(&self.core) {
+            return Answering::Now(Some(self.refuse(&error.into())));
+        }
+        let upgrade = match request::upgrade(head, has_body) {
+            Ok(upgrade) => upgrade,
+            Err(error) => return Answering::Now(Some(self.refuse(&error.into()))),
+        };
+        let browser = head.headers.contains_key(header::ORIGIN);
+        let address = self.address(&head.headers);
+        let wish = self
+            .core
+            .admission
+            .handshake(address)
+            .and_then(|()| self.core.visitors.check(address))
+            .and_then(|()| request::wish(head));
+        let (credentials, channels) = match wish {
+            Ok(wish) => wish,
+            Err(error) => {
+                let answer = self.refuse_upgrade(error.into(), upgrade, browser);
+                return Answering::Now(Some(answer));
+            }
+        };
+        let checked = self.core.auth.check_at_once(&credentials);
+        let applicant = Applicant {
+            credentials,
+            channels,
+            upgrade,
+            browser,
+            address,
+        };
+        match checked {
+            Some(checked) => Answering::Now(Some(self.settle(applicant, checked))),
+            None => {
+                let desk = self.clone();
+                Answering::Later(Box::pin(async move {
+                    let checked = desk.core.auth.check(&applicant.credentials).await;
+                    desk.settle(applicant, checked)
+                }))
+            }
+        }
+    }
+
+    /// The credentials were checked; what is left are rights and room.
+    fn settle(&self, applicant: Applicant, checked: Result<Identity, AuthError>) -> Answer {
+        let Applicant {
+            channels,
+            upgrade,
+            browser,
+            address,
+            ..
+        } = applicant;
+        match checked
+            .map_err(refused)
+            .and_then(|identity| self.room(identity, channels, address))
+        {
+            Ok(newcomer) => self.switch(upgrade, Outcome::Welcome(Box::new(newcomer))),
+            Err(error) => self.refuse_upgrade(error.into(), upgrade, browser),
+        }
+    }
+
+    fn room(
+        &self,
+        identity: Identity,
+        channels: Vec<Subscription>,
+        address: Option<IpAddr>,
+    ) -> Result<Newcomer, ApiError> {
+        let core = &self.core;
+        let wanted = request::with_own_channel(&identity, channels)?;
+        let (user, limits) = (&identity.user, &core.admission);
+        limits.user_handshake(user)?;
+        let admitted = match limits.connection(user, address, false) {
+            Err(_) if identity.resumed && core.registry.holds(identity.session) => {
+                limits.connection(user, address, true)
+            }
+            admitted => admitted,
+        };
+        let admitted = admitted.map_err(|limit| limits.no_connection(limit))?;
+        let place = core
+            .breaker
+            .admit(&core.registry, identity.session)
+            .ok_or_else(|| overload("this gateway is full: come back later"))?;
+        Ok(Newcomer {
+            identity,
+            wanted,
+            place,
+            admitted,
+            visitor: core.visitors.enter(address),
+        })
+    }
+
+    fn address(&self, headers: &HeaderMap) -> Option<IpAddr> {
+        let lines = headers.get_all(FORWARDED_FOR).iter();
+        let hops = self.core.admission.trusted_hops();
+        self.peer
+            .map(|peer| client_address(peer, lines.map(HeaderValue::as_bytes), hops))
+    }
+
+    fn refuse(&self, refusal: &Refusal) -> Answer {
+        count(&self.core, refusal.result, self.accepted);
+        refusal.answer()
+    }
+
+    fn refuse_upgrade(&self, refusal: Refusal, upgrade: HeaderMap, browser: bool) -> Answer {
+        if !browser || !refusal.can_be_told_by_frames() {
+            return self.refuse(&refusal);
+        }
+        count(&self.core, refusal.result, self.accepted);
+        self.switch(upgrade, Outcome::Frames(refusal.frames()))
+    }
+
+    fn switch(&self, upgrade: HeaderMap, outcome: Outcome) -> Answer {
+        *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) = outcome;
+        let mut answer = Response::new(Full::<Bytes>::default());
+        *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        *answer.headers_mut() = upgrade;
+        answer
+    }
+}
+
+/// Reasons to refuse anybody.
+fn busy(core: &Core) -> Option<ApiError> {
+    if !core.drain.accepts() {
+        let (code, text) = match core.drain.state() {
+            State::Closing => (
+                ErrorCode::Closing,
+                "this gateway shuts down: connect again, elsewhere",
+            ),
+            _ => (
+                ErrorCode::Draining,
+                "this gateway is being drained: connect again, elsewhere",
+            ),
+        };
+        return Some(ApiError::new(code, text).after_ms(retry_after()));
+    }
+    if core.breaker.shut() {
+        let text = "this gateway is short of memory or tasks: come back later";
+        return Some(overload(text));
+    }
+    if core.hub.epoch().is_none() {
+        let text = "the broker was not reached yet: come back later";
+        return Some(overload(text));
+    }
+    None
+}
+
+fn refused(error: AuthError) -> ApiError {
+    let answer = ApiError::new(error.code(), error.to_string());
+    match answer.code {
+        ErrorCode::Overload => answer.after_ms(retry_after()),
+        _ => answer,
+    }
+}
+
+fn overload(text: &str) -> ApiError {
+    ApiError::new(ErrorCode::Overload, text).after_ms(retry_after())
+}
+
+/// Counts how a handshake ended, and how long it took.
+pub(super) fn count(core: &Core, result: HandshakeResult, accepted: Instant) {
+    core.metrics.handshakes.result(result);
+    let seconds = accepted.elapsed().as_secs_f64();
+    core.metrics.handshake_seconds.observe(seconds);
+}

@@ -1,0 +1,137 @@
+//! Effects (HTTP, sockets): from an accepted socket to a connection, or to an answer that says why not.
+//!
+//! ```text
+//! socket ─► hyper (time and size limits) ─► desk: request (pure) ─► admission ─► credentials ─► rights, room ─► connection
+//!                                             └──────────── refusal (pure): HTTP answer, or frames for browsers
+//! ```
+//!
+//! What costs least is asked first, and nothing is kept for a client before all of it is answered. A socket takes one request.
+//! Whatever else the client sent with a refused one is read and thrown away before the socket is closed: closing over unread bytes
+//! would reset the connection and with it destroy the answer.
+
+pub mod address;
+pub mod admission;
+mod desk;
+pub mod limiter;
+pub mod metrics;
+pub mod refusal;
+pub mod request;
+pub mod seats;
+pub mod settings;
+
+use std::future::poll_fn;
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use hyper::server::conn::http1::Builder;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::connection::socket::Socket;
+use crate::connection::{Connection, reap};
+use crate::core::Core;
+use crate::limits;
+use crate::registry::Registry;
+use desk::{Desk, Outcome};
+use metrics::{HandshakeResult, Limit};
+
+/// How requests are read, made once: with time to spare, and when most places for handshakes are taken.
+static READERS: LazyLock<(Builder, Builder)> = LazyLock::new(|| {
+    (
+        reader(limits::HANDSHAKE_HEADER_TIMEOUT),
+        reader(limits::HANDSHAKE_HEADER_TIMEOUT_CROWDED),
+    )
+});
+
+fn reader(head: Duration) -> Builder {
+    let mut builder = Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(head)
+        .max_buf_size(limits::HANDSHAKE_HEAD_BYTES)
+        .max_headers(limits::HANDSHAKE_HEADERS);
+    builder
+}
+
+/// Serves one accepted socket until it is answered or upgraded.
+pub async fn serve(
+    core: Arc<Core>,
+    stream: TcpStream,
+    accepted: Instant,
+    permit: OwnedSemaphorePermit,
+) {
+    let crowded = core.handshakes.available_permits() < limits::HANDSHAKES_CROWDED_BELOW;
+    let reader = if crowded { &READERS.1 } else { &READERS.0 };
+    let desk = Desk::new(Arc::clone(&core), &stream, accepted);
+    let mut http = reader.serve_connection(TokioIo::new(stream), desk);
+    let answered = poll_fn(|cx| http.poll_without_shutdown(cx));
+    let answered = tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, answered).await;
+    let parts = http.into_parts();
+    // Only reading and answering are bounded by permits; what follows has its own bounds.
+    drop(permit);
+    let (stream, outcome) = (parts.io.into_inner(), parts.service.outcome());
+    let error = match answered {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) if error.is_timeout() => Some(HandshakeResult::Timeout),
+        Ok(Err(error)) if error.is_parse() => Some(HandshakeResult::Rejected),
+        Ok(Err(_)) => Some(HandshakeResult::Error),
+        Err(_) => Some(HandshakeResult::Timeout),
+    };
+    if let Some(result) = error {
+        core.metrics.handshakes.result(result);
+    }
+    match (outcome, error) {
+        (Outcome::Welcome(newcomer), None) => {
+            // Its own task: this one has hyper's buffers in it.
+            tokio::spawn(welcome(core, stream, parts.read_buf, *newcomer, accepted));
+        }
+        (Outcome::Frames(frames), None) => farewell(&core, stream, &frames).await,
+        // Hyper has answered what it could not read.
+        (Outcome::Answered, None | Some(HandshakeResult::Rejected)) => reap(&core, stream).await,
+        _ => {}
+    }
+}
+
+/// Says that no handshake can be taken on, and why.
+pub async fn turn_away(core: Arc<Core>, stream: TcpStream) {
+    core.metrics.handshakes.result(HandshakeResult::Overload);
+    core.metrics.handshakes.limit(Limit::Permits);
+    let answer = refusal::too_many_handshakes(admission::retry_after());
+    farewell(&core, stream, answer.as_bytes()).await;
+}
+
+async fn welcome(
+    core: Arc<Core>,
+    stream: TcpStream,
+    read: Bytes,
+    newcomer: desk::Newcomer,
+    accepted: Instant,
+) {
+    let desk::Newcomer {
+        identity,
+        wanted,
+        place,
+        admitted,
+        visitor,
+    } = newcomer;
+    let socket = Socket::new(stream, read.to_vec(), core.config.message_bytes).await;
+    desk::count(&core, HandshakeResult::Accepted, accepted);
+    let registration = Registry::enter(place, identity.session);
+    let reason = Connection::run(core, socket, identity, registration, wanted).await;
+    if let Some(visitor) = visitor {
+        visitor.left(reason);
+    }
+    // The user's and the address's count go down when the connection is gone.
+    drop(admitted);
+}
+
+/// Writes the last bytes and waits until the peer has them.
+async fn farewell(core: &Arc<Core>, mut stream: TcpStream, bytes: &[u8]) {
+    let written = tokio::time::timeout(limits::FAREWELL_FLUSH, stream.write_all(bytes)).await;
+    if matches!(written, Ok(Ok(()))) {
+        reap(core, stream).await;
+    }
+}
