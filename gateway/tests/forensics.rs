@@ -297,8 +297,10 @@ fn program(flags: &[&str]) -> Command {
     command
 }
 
-async fn run(arguments: &[&str]) -> Output {
-    program(arguments).output().await.unwrap()
+/// Runs a command to its end; what it needs is taken over at once, so that callers may pass what they have just made.
+fn run(arguments: &[&str]) -> impl Future<Output = Output> + use<> {
+    let mut command = program(arguments);
+    async move { command.output().await.unwrap() }
 }
 
 fn stdout(output: &Output) -> String {

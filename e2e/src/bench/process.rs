@@ -96,12 +96,16 @@ impl Server {
     /// See above.
     pub fn alive(&mut self) -> Result<()> {
         if let Some(status) = self.child.try_wait()? {
-            let text = std::fs::read_to_string(&self.log).unwrap_or_default();
-            let lines: Vec<&str> = text.lines().collect();
-            let tail = lines[lines.len().saturating_sub(LOG_TAIL)..].join("\n");
-            bail!("{} ended with {status}:\n{tail}", self.name);
+            bail!("{} ended with {status}: {}", self.name, self.tail());
         }
         Ok(())
+    }
+
+    /// The end of what it said.
+    pub fn tail(&self) -> String {
+        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(LOG_TAIL)..].join("\n")
     }
 
     fn path(&self, file: &str) -> PathBuf {

@@ -40,7 +40,7 @@ impl Scale {
         timed_broadcasts: 20,
         upgrades: 16_000,
         burst: 100,
-        idle: Duration::from_secs(60),
+        idle: Duration::from_mins(1),
         churn: (2_000_000, 100_000),
         stalled: 1000,
         peers: (18_000, 3),

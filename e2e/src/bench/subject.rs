@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::time::Instant;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 
 use super::context::{Context, connect_request, upgrade_request};
 use super::floor::{self, Kind};
@@ -196,12 +196,15 @@ pub fn reach_all(
     let reached = swarm.until(limits::BROADCAST_WITHIN, |tally| {
         whole(tally.arrivals.get(index).map(|a| a.clients))
     })?;
-    ensure!(
-        reached,
-        "a broadcast reached {} of {clients} clients within {} s",
-        swarm.tally.arrivals.get(index).map_or(0, |a| a.clients),
-        limits::BROADCAST_WITHIN.as_secs()
-    );
+    if !reached {
+        bail!(
+            "a broadcast reached {} of {clients} clients within {} s; {} connections ended; the server said: {}",
+            swarm.tally.arrivals.get(index).map_or(0, |a| a.clients),
+            limits::BROADCAST_WITHIN.as_secs(),
+            swarm.tally.ended,
+            subject.server().tail()
+        );
+    }
     subject.confirmed()?;
     let last = swarm.tally.arrivals[index].last;
     Ok(last.duration_since(begun).as_secs_f64())

@@ -11,6 +11,9 @@ const HEIGHT: f64 = 320.0;
 /// Room around the plotting area, pixels: left, right, top, bottom.
 const MARGIN: (f64, f64, f64, f64) = (84.0, 24.0, 44.0, 56.0);
 
+/// Where the horizontal axis is, pixels from the top.
+const FLOOR: f64 = HEIGHT - MARGIN.3;
+
 /// Colours that can be told apart in grey, too.
 const COLOURS: [&str; 6] = [
     "#1f6feb", "#d97706", "#2f9e44", "#9333ea", "#c92a2a", "#495057",
@@ -42,10 +45,10 @@ pub fn bars(title: &str, unit: &str, bars: &[(String, f64)]) -> String {
         let middle = x + width / 2.0;
         svg.add(&format!(
             r#"<rect x="{x:.1}" y="{y:.1}" width="{width:.1}" height="{:.1}" fill="{colour}"/>"#,
-            svg.floor() - y
+            FLOOR - y
         ));
         svg.text(middle, y - 6.0, "middle", 12, &number(*value));
-        svg.text(middle, svg.floor() + 18.0, "middle", 12, label);
+        svg.text(middle, FLOOR + 18.0, "middle", 12, label);
     }
     svg.close()
 }
@@ -77,12 +80,11 @@ pub fn lines(title: &str, unit: &str, across: &str, series: &[Series]) -> String
         ));
         svg.text(x + 14.0, y, "start", 12, &one.name);
     }
-    let floor = svg.floor();
-    svg.text(left, floor + 18.0, "start", 12, "0");
-    svg.text(WIDTH - right, floor + 18.0, "end", 12, &number(last));
+    svg.text(left, FLOOR + 18.0, "start", 12, "0");
+    svg.text(WIDTH - right, FLOOR + 18.0, "end", 12, &number(last));
     svg.text(
         f64::midpoint(left, WIDTH - right),
-        floor + 36.0,
+        FLOOR + 36.0,
         "middle",
         12,
         across,
@@ -127,13 +129,8 @@ impl Canvas {
         canvas
     }
 
-    fn floor(&self) -> f64 {
-        HEIGHT - MARGIN.3
-    }
-
     fn up(&self, value: f64) -> f64 {
-        let (.., top, bottom) = MARGIN;
-        self.floor() - value / self.most * (HEIGHT - top - bottom)
+        FLOOR - value / self.most * (FLOOR - MARGIN.2)
     }
 
     fn text(&mut self, x: f64, y: f64, anchor: &str, size: u32, text: &str) {

@@ -65,9 +65,8 @@ impl Report {
             text += line.trim_end();
             text.push('\n');
         }
-        for line in &found.skipped {
-            text += &format!("  left out: {line}\n");
-        }
+        let skipped = found.skipped.iter();
+        text.extend(skipped.map(|line| format!("  left out: {line}\n")));
         text
     }
 

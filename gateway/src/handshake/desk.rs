@@ -173,7 +173,7 @@ impl Desk {
         let (credentials, channels) = match wish {
             Ok(wish) => wish,
             Err(error) => {
-                let answer = self.refuse_upgrade(error.into(), upgrade, browser);
+                let answer = self.refuse_upgrade(&error.into(), upgrade, browser);
                 return Answering::Now(Some(answer));
             }
         };
@@ -185,16 +185,14 @@ impl Desk {
             browser,
             address,
         };
-        match checked {
-            Some(checked) => Answering::Now(Some(self.settle(applicant, checked))),
-            None => {
-                let desk = self.clone();
-                Answering::Later(Box::pin(async move {
-                    let checked = desk.core.auth.check(&applicant.credentials).await;
-                    desk.settle(applicant, checked)
-                }))
-            }
+        if let Some(checked) = checked {
+            return Answering::Now(Some(self.settle(applicant, checked)));
         }
+        let desk = self.clone();
+        Answering::Later(Box::pin(async move {
+            let checked = desk.core.auth.check(&applicant.credentials).await;
+            desk.settle(applicant, checked)
+        }))
     }
 
     /// The credentials were checked; what is left are rights and room.
@@ -207,11 +205,11 @@ impl Desk {
             ..
         } = applicant;
         match checked
-            .map_err(refused)
+            .map_err(|error| refused(&error))
             .and_then(|identity| self.room(identity, channels, address))
         {
             Ok(newcomer) => self.switch(upgrade, Outcome::Welcome(Box::new(newcomer))),
-            Err(error) => self.refuse_upgrade(error.into(), upgrade, browser),
+            Err(error) => self.refuse_upgrade(&error.into(), upgrade, browser),
         }
     }
 
@@ -257,9 +255,9 @@ impl Desk {
         refusal.answer()
     }
 
-    fn refuse_upgrade(&self, refusal: Refusal, upgrade: HeaderMap, browser: bool) -> Answer {
+    fn refuse_upgrade(&self, refusal: &Refusal, upgrade: HeaderMap, browser: bool) -> Answer {
         if !browser || !refusal.can_be_told_by_frames() {
-            return self.refuse(&refusal);
+            return self.refuse(refusal);
         }
         count(&self.core, refusal.result, self.accepted);
         self.switch(upgrade, Outcome::Frames(refusal.frames()))
@@ -300,7 +298,7 @@ fn busy(core: &Core) -> Option<ApiError> {
     None
 }
 
-fn refused(error: AuthError) -> ApiError {
+fn refused(error: &AuthError) -> ApiError {
     let answer = ApiError::new(error.code(), error.to_string());
     match answer.code {
         ErrorCode::Overload => answer.after_ms(retry_after()),

@@ -100,6 +100,8 @@ pub struct Pod {
     limits: Option<String>,
 }
 
+// A default has the type of its field.
+#[allow(clippy::unnecessary_wraps)]
 fn wanted() -> Option<String> {
     Some("wanted".to_owned())
 }

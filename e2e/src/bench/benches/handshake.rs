@@ -212,7 +212,8 @@ impl Issuer {
             kid: Some("bench".into()),
             ..Header::new(Algorithm::EdDSA)
         };
-        let expires = jiff::Timestamp::now().as_second() + limits::TOKEN_LIFE.as_secs() as i64;
+        let life = i64::try_from(limits::TOKEN_LIFE.as_secs())?;
+        let expires = jiff::Timestamp::now().as_second() + life;
         // Users of its own for the warm-up: a token that was seen may be remembered.
         let tokens =
             (0..bench.scale.upgrades + limits::DIALS_IN_FLIGHT).map(|n| -> Result<String> {

@@ -40,6 +40,8 @@ struct Floor {
     epoll: Epoll,
     peers: Vec<Option<Peer>>,
     scratch: Vec<u8>,
+    /// The frame that every ping is answered with.
+    pong: Vec<u8>,
 }
 
 /// Serves until the one who gives orders is gone.
@@ -53,10 +55,12 @@ pub(super) fn serve(clients: SocketAddr, orders: SocketAddr) -> Result<()> {
     let readable = |tag| EpollEvent::new(EpollFlags::EPOLLIN, tag);
     epoll.add(&listener, readable(CLIENTS))?;
     epoll.add(&orders, readable(ORDERS))?;
+    let (head, size) = frames::server_head(TEXT, PONG.len());
     let mut floor = Floor {
         epoll,
         peers: Vec::new(),
         scratch: vec![0; SCRATCH],
+        pong: [&head[..size], PONG].concat(),
     };
     let mut chief: Option<TcpStream> = None;
     let mut offset = 0;
@@ -142,9 +146,7 @@ impl Floor {
             if payload.len() > ping.len()
                 && payload.iter().zip(mask.iter().cycle()).zip(ping).all(same)
             {
-                let (head, size) = frames::server_head(TEXT, PONG.len());
-                let parts = [IoSlice::new(&head[..size]), IoSlice::new(PONG)];
-                peer.stream.write_vectored(&parts)?;
+                peer.stream.write_all(&self.pong)?;
             }
         }
         Ok(())

@@ -140,7 +140,7 @@ impl Client {
         let message = match dialect {
             Dialect::Sluice | Dialect::Floor => is(b"{\"type\":\"message\""),
             Dialect::Plain => true,
-            Dialect::Nats => is(b"MSG "),
+            Dialect::Nats => false,
         };
         if message {
             self.received += 1;
@@ -167,15 +167,31 @@ impl Client {
         }
     }
 
-    fn nats(&mut self, payload: &[u8], news: &mut News) {
-        if payload.starts_with(b"INFO ") {
-            let hello = b"CONNECT {\"verbose\":false,\"pedantic\":false,\"protocol\":1}\r\nSUB news 1\r\nPING\r\n";
-            frames::client_frame(&mut self.output, BINARY, hello);
-        } else if payload.starts_with(b"PONG") {
-            news.ready = self.phase == Phase::Greeting;
-            self.phase = Phase::Ready;
-        } else if payload.starts_with(b"PING") {
-            frames::client_frame(&mut self.output, BINARY, b"PONG\r\n");
+    /// One frame may hold several of the protocol's lines, and messages with what they carry.
+    fn nats(&mut self, mut payload: &[u8], news: &mut News) {
+        while let Some(end) = payload.windows(2).position(|w| w == b"\r\n") {
+            let line = &payload[..end];
+            payload = &payload[end + 2..];
+            if line.starts_with(b"MSG ") {
+                self.received += 1;
+                news.messages += 1;
+                let length = line.rsplit(|b| *b == b' ').next().unwrap_or_default();
+                let length = std::str::from_utf8(length).unwrap_or_default();
+                let carried = length.parse::<usize>().unwrap_or(0) + 2;
+                payload = payload.get(carried..).unwrap_or_default();
+            } else if line.starts_with(b"INFO ")
+                && self.phase == Phase::Greeting
+                && self.subscribed == 0
+            {
+                self.subscribed = 1;
+                let hello = b"CONNECT {\"verbose\":false,\"pedantic\":false,\"protocol\":1}\r\nSUB news 1\r\nPING\r\n";
+                frames::client_frame(&mut self.output, BINARY, hello);
+            } else if line == b"PONG" {
+                news.ready = self.phase == Phase::Greeting;
+                self.phase = Phase::Ready;
+            } else if line == b"PING" {
+                frames::client_frame(&mut self.output, BINARY, b"PONG\r\n");
+            }
         }
     }
 
@@ -244,6 +260,18 @@ mod tests {
         }
         assert!(client.output.is_empty());
         client.take(Dialect::Floor, 0, &message);
+        assert!(!client.output.is_empty());
+    }
+
+    #[test]
+    fn one_nats_frame_may_hold_a_ping_and_messages() {
+        let mut client = Client {
+            phase: Phase::Ready,
+            ..Client::default()
+        };
+        let text = "PING\r\nMSG news 1 4\r\n\r\nab\r\nMSG news 1 2\r\ncd\r\n";
+        let news = client.take(Dialect::Nats, 0, &frame(text));
+        assert_eq!((news.messages, client.received), (2, 2));
         assert!(!client.output.is_empty());
     }
 

@@ -3,9 +3,10 @@
 pub mod client;
 pub mod dial;
 pub mod frames;
+mod leave;
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -257,10 +258,7 @@ impl Swarm {
 
     fn read(&mut self, index: usize) -> Result<()> {
         let mut scratch = std::mem::take(&mut self.scratch);
-        loop {
-            let Some(slot) = self.slots[index].as_mut().filter(|slot| !slot.stalled) else {
-                break;
-            };
+        while let Some(slot) = self.slots[index].as_mut().filter(|slot| !slot.stalled) {
             match slot.stream.read(&mut scratch) {
                 Ok(0) => {
                     self.ended(index);
@@ -376,93 +374,9 @@ impl Swarm {
         Ok(self.epoll.modify(stream, &mut event)?)
     }
 
-    /// Makes a client read nothing, or read again.
-    ///
-    /// # Errors
-    /// When the kernel's queue fails.
-    pub fn stall(&mut self, index: usize, stalled: bool) -> Result<()> {
-        let Some(slot) = self.slots[index].as_mut() else {
-            return Ok(());
-        };
-        slot.stalled = stalled;
-        let writing = slot.writing;
-        let Some(slot) = &self.slots[index] else {
-            return Ok(());
-        };
-        self.watch(&slot.stream, index, !stalled, writing)
-    }
-
     /// Messages that one client received.
     pub fn received(&self, index: usize) -> usize {
         let slot = self.slots.get(index).and_then(Option::as_ref);
         slot.map_or(0, |slot| slot.client.received as usize)
-    }
-
-    /// Ends one connection with a reset.
-    pub fn reset(&mut self, index: usize) {
-        if let Some(slot) = self.remove(index) {
-            dial::rude(&slot.stream);
-        }
-    }
-
-    /// Ends one connection as the kernel does for a program that exits.
-    pub fn drop_one(&mut self, index: usize) {
-        drop(self.remove(index));
-    }
-
-    /// Sends a Close frame; the connection ends when the server does.
-    ///
-    /// # Errors
-    /// When the kernel's queue fails.
-    pub fn say_goodbye(&mut self, index: usize) -> Result<()> {
-        if let Some(slot) = self.slots[index].as_mut() {
-            frames::client_frame(&mut slot.client.output, frames::CLOSE, &[0x03, 0xe8]);
-        }
-        self.flush(index)
-    }
-
-    /// Sends bytes as they are.
-    ///
-    /// # Errors
-    /// When the kernel's queue fails.
-    pub fn send_raw(&mut self, index: usize, bytes: &[u8]) -> Result<()> {
-        if let Some(slot) = self.slots[index].as_mut() {
-            slot.client.output.extend_from_slice(bytes);
-        }
-        self.flush(index)
-    }
-
-    /// Shuts the sending side.
-    pub fn half_close(&mut self, index: usize) {
-        if let Some(slot) = &self.slots[index] {
-            // Refused when the server was faster.
-            let _ = slot.stream.shutdown(Shutdown::Write);
-        }
-    }
-
-    fn ended(&mut self, index: usize) {
-        if self.remove(index).is_some() {
-            self.tally.ended += 1;
-            self.got_ended.push(index);
-        }
-    }
-
-    fn remove(&mut self, index: usize) -> Option<Slot> {
-        let slot = self.slots.get_mut(index)?.take()?;
-        // A stalled descriptor is known to the queue, too.
-        let _ = self.epoll.delete(&slot.stream);
-        if slot.counted {
-            self.tally.ready -= 1;
-        }
-        self.free.push(index);
-        Some(slot)
-    }
-}
-
-impl Drop for Swarm {
-    fn drop(&mut self) {
-        for slot in self.slots.iter().flatten() {
-            dial::rude(&slot.stream);
-        }
     }
 }
