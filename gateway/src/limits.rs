@@ -284,6 +284,9 @@ pub const HEAP_UNPACKED_BYTES: u64 = 256 * 1024 * 1024;
 /// Functions of a call path that people see. More say how the runtime works, not who allocated.
 pub const HEAP_PATH_FRAMES: usize = 6;
 
+/// Characters of one function's name that people see; types of futures have thousands.
+pub const HEAP_NAME_CHARS: usize = 120;
+
 /// Functions inlined into one address. Real programs have some ten; broken debug information has any number.
 pub const HEAP_INLINED_FRAMES: usize = 64;
 

@@ -61,9 +61,9 @@ pub fn figures() -> Figures {
 fn read_figures() -> Result<Figures, Error> {
     epoch::advance()?;
     let mut allocated_total = 0u64;
-    for (size, requests) in classes()? {
-        let requests: u64 = requests.read()?;
-        allocated_total = allocated_total.saturating_add(size.saturating_mul(requests));
+    for (size, counts) in classes()? {
+        let (requested, taken): (u64, u64) = (counts[0].read()?, counts[1].read()?);
+        allocated_total = allocated_total.saturating_add(size.saturating_mul(requested.max(taken)));
     }
     Ok(Figures {
         allocated: stats::allocated::read()? as u64,
@@ -72,25 +72,29 @@ fn read_figures() -> Result<Figures, Error> {
     })
 }
 
-/// A size class: bytes, and the name of its count of requests.
-type Class = (u64, Mib<[usize; 6]>);
+/// A size class: bytes, and the names of its two counts.
+type Class = (u64, [Mib<[usize; 6]>; 2]);
 
-/// Size of each size class and the name of its count. jemalloc has no figure for bytes since the start; the requests per
-/// class give it. A thread's newest requests are added when its cache is next refilled or trimmed.
+/// All size classes. jemalloc has no figure for bytes since the start; the counts per class give it. Requests are counted in
+/// each thread's cache and added when it is next refilled or trimmed, what caches took is counted at once: the larger of the
+/// two is never far behind, and never falls.
 fn classes() -> Result<&'static [Class], Error> {
     static CLASSES: OnceLock<Vec<Class>> = OnceLock::new();
     if let Some(classes) = CLASSES.get() {
         return Ok(classes);
     }
     let mut classes = Vec::new();
-    for (count, sizes, requests) in [
+    for (count, sizes, kind) in [
         ("arenas.nbins", "arenas.bin", "bins"),
         ("arenas.nlextents", "arenas.lextent", "lextents"),
     ] {
         for class in 0..get::<u32>(count)? {
             let size: usize = get(&format!("{sizes}.{class}.size"))?;
-            let name = format!("stats.arenas.{ALL_ARENAS}.{requests}.{class}.nrequests\0");
-            classes.push((size as u64, name.as_bytes().name().mib()?));
+            let mib = |count: &str| {
+                let name = format!("stats.arenas.{ALL_ARENAS}.{kind}.{class}.{count}\0");
+                name.as_bytes().name().mib()
+            };
+            classes.push((size as u64, [mib("nrequests")?, mib("nmalloc")?]));
         }
     }
     Ok(CLASSES.get_or_init(|| classes))

@@ -15,6 +15,7 @@ use thiserror::Error;
 use tikv_jemalloc_ctl::{Access as _, AsName as _};
 
 use super::jeheap::{self, DumpError, Reader};
+use super::names::qualified;
 use super::pprof::{self, Counts, Frame, Kind, Location, Profile, Sample};
 use super::{allocator, folder::FolderError};
 use crate::limits;
@@ -156,11 +157,12 @@ fn resolve(return_address: u64) -> Location {
         {
             let file = symbol
                 .filename()
-                .map(|path| path.to_string_lossy().into_owned());
+                .map(|path| path.to_string_lossy().into_owned())
+                .unwrap_or_default();
             frames.push(Frame {
                 // The alternate form leaves the compiler's hash out.
-                function: format!("{name:#}"),
-                file: file.unwrap_or_default(),
+                function: qualified(&format!("{name:#}"), &file),
+                file,
                 line: u64::from(symbol.lineno().unwrap_or(0)),
             });
         }

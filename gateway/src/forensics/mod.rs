@@ -11,7 +11,7 @@
 //! doctor:     look, look, diff ─► verdict             leak, storm, load or fragmentation
 //! ```
 //!
-//! Everything that decides is pure: `jeheap`, `pprof`, `wire`, `paths`, `diff`, `rotation`, `look`, `verdict`, `size`.
+//! Everything that decides is pure: `jeheap`, `names`, `pprof`, `wire`, `paths`, `diff`, `rotation`, `look`, `verdict`, `size`.
 
 pub mod allocator;
 pub mod compare;
@@ -23,6 +23,7 @@ pub mod gauges;
 pub mod http;
 pub mod jeheap;
 pub mod look;
+pub mod names;
 pub mod paths;
 pub mod pprof;
 pub mod rotation;

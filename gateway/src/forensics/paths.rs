@@ -83,12 +83,14 @@ fn joined<'a>(functions: impl Iterator<Item = &'a str>) -> String {
     path
 }
 
-/// Without what the compiler puts behind a function's name.
+/// Without what the compiler puts behind a function's name, and not longer than a line has room for.
 fn short(function: &str) -> &str {
-    let end = function
-        .find("::{closure")
-        .or_else(|| function.find("::{{closure"));
-    &function[..end.unwrap_or(function.len())]
+    let end = function.find("::{").unwrap_or(function.len());
+    let name = &function[..end];
+    match name.char_indices().nth(limits::HEAP_NAME_CHARS) {
+        Some((cut, _)) => &name[..cut],
+        None => name,
+    }
 }
 
 fn is_plumbing(function: &str) -> bool {
