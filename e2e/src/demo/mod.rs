@@ -43,11 +43,11 @@ pub struct DemoArgs {
 /// # Errors
 /// When a step cannot be carried out, after the cluster was taken down again (unless `--keep`).
 pub async fn run(args: DemoArgs) -> Result<bool> {
-    let tools = Tools::ready().await?;
     let root = crate::repository_root()?;
     let Some(context) = args.context.clone() else {
-        return local(&args, tools, root).await;
+        return local(&args, root).await;
     };
+    let tools = Tools::clients().await?;
     let options = kube::config::KubeConfigOptions {
         context: Some(context.clone()),
         ..Default::default()
@@ -68,7 +68,8 @@ pub async fn run(args: DemoArgs) -> Result<bool> {
     clean
 }
 
-async fn local(args: &DemoArgs, tools: Tools, root: PathBuf) -> Result<bool> {
+async fn local(args: &DemoArgs, root: PathBuf) -> Result<bool> {
+    let tools = Tools::ready().await?;
     let outcome = tokio::select! {
         outcome = on_local_cluster(args, tools, root) => outcome,
         () = interrupted() => Err(anyhow::anyhow!("interrupted")),
