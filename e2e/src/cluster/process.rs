@@ -82,10 +82,6 @@ fn parse_stat(stat: &str) -> Option<(char, u64)> {
     Some((state, start))
 }
 
-/// The daemons' niceness. On a real cluster the machine that clients run on is not the control plane's; here the load must
-/// get its turn beside it, or its own waiting is measured as the fleet's.
-const YIELDING: &str = "5";
-
 /// Starts a daemon in a session of its own, with its output in `log`, and an environment that depends on nobody's shell.
 pub fn spawn<S: AsRef<OsStr>>(
     name: &str,
@@ -94,10 +90,9 @@ pub fn spawn<S: AsRef<OsStr>>(
     log: &Path,
 ) -> Result<Recorded> {
     let output = append(log)?;
-    // `setsid` and `nice` become the program itself, so the child's number is the daemon's. `end_all` collects it, or whoever is first
+    // `setsid` becomes the program itself, so the child's number is the daemon's. `end_all` collects it, or whoever is first
     // on the machine.
     let child = Command::new("setsid")
-        .args(["nice", "-n", YIELDING])
         .arg(program)
         .args(args)
         .env_clear()
