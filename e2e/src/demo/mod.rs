@@ -69,9 +69,8 @@ pub async fn run(args: DemoArgs) -> Result<bool> {
 }
 
 async fn local(args: &DemoArgs, root: PathBuf) -> Result<bool> {
-    let tools = Tools::ready().await?;
     let outcome = tokio::select! {
-        outcome = on_local_cluster(args, tools, root) => outcome,
+        outcome = on_local_cluster(args, root) => outcome,
         () = interrupted() => Err(anyhow::anyhow!("interrupted")),
     };
     if args.keep && outcome.is_ok() {
@@ -82,7 +81,8 @@ async fn local(args: &DemoArgs, root: PathBuf) -> Result<bool> {
     outcome
 }
 
-async fn on_local_cluster(args: &DemoArgs, tools: Tools, root: PathBuf) -> Result<bool> {
+async fn on_local_cluster(args: &DemoArgs, root: PathBuf) -> Result<bool> {
+    let tools = crate::images::build_all().await?;
     let mut cluster = Cluster::up(&Options::default()).await?;
     let lab = Lab::new(
         cluster.client().await?,

@@ -47,7 +47,7 @@ pub struct VerifyArgs {
 /// When the tools cannot be built.
 pub async fn run(args: VerifyArgs) -> Result<bool> {
     let root = crate::repository_root()?;
-    let tools = Tools::ready().await?;
+    let tools = crate::images::build_all().await?;
     let mut checks = Checks::default();
     if !args.scenarios && args.only.is_none() {
         checks.run("format", code::format(&root)).await;
