@@ -108,7 +108,7 @@ impl Core {
         limits::HANDSHAKES_IN_PROGRESS - self.handshakes.available_permits()
     }
 
-    /// The process ends now; publishers should connect elsewhere.
+    /// The process is about to end; publishers should connect elsewhere.
     pub fn set_exiting(&self) {
         self.exiting.store(true, Ordering::Release);
     }

@@ -115,6 +115,9 @@ pub const RING_MESSAGES: usize = 256;
 /// Bytes of frames that a channel keeps.
 pub const RING_BYTES: usize = 256 * 1024;
 
+/// Lines of the table of last offsets, 8 bytes each. Channels that share one sometimes cost a history read too many.
+pub const HEARD_LINES: usize = 65_536;
+
 /// Bytes of frames that all channels together keep; beyond it each keeps only its newest one.
 pub const RINGS_BYTES: usize = 64 * 1024 * 1024;
 

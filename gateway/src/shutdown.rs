@@ -15,6 +15,8 @@ pub async fn terminate(core: &Arc<Core>) {
         .grace_period
         .saturating_sub(limits::TERMINATION_RESERVE);
     core.health.set_terminating();
+    // From the first moment, so that publishers' open connections have moved when the port closes.
+    core.set_exiting();
     core.drain.terminate();
     events::terminating(ending.endpoint_lag, usable, core.registry.len());
     if core.drain.accepts() {
@@ -23,12 +25,9 @@ pub async fn terminate(core: &Arc<Core>) {
     core.drain
         .close_within(usable.saturating_sub(began.elapsed()));
     core.registry.empty().await;
-    // Endpoints may still name this pod: those who come are told 503 rather than refused by the kernel.
-    let told = ending
-        .endpoint_lag
-        .saturating_sub(core.drain.refused_for().max(began.elapsed()));
-    tokio::time::sleep(told).await;
-    core.set_exiting();
+    // Endpoints may still name this pod: clients who come are told 503 rather than refused by the kernel, and publishers are
+    // served. Their Service knew nothing of a drain before, so the lag counts from the signal however long clients were refused.
+    tokio::time::sleep(ending.endpoint_lag.saturating_sub(began.elapsed())).await;
     let lingering = core.reaper.acquire_many(limits::REAPED_SOCKETS as u32);
     // Bounded by the reaper's own limit; after it the kernel closes what is left.
     let _ = tokio::time::timeout(limits::EXIT_WAIT, lingering).await;

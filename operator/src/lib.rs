@@ -20,6 +20,7 @@ pub mod admin;
 pub mod cli;
 pub mod controllers;
 pub mod drills;
+pub mod drive;
 pub mod events;
 pub mod fleet;
 pub mod lease;

@@ -16,6 +16,9 @@ const NEEDED: [&str; 4] = ["cpu", "cpuset", "memory", "pids"];
 const NEEDED_V1: [&str; 3] = ["cpuacct", "devices", "freezer"];
 /// Controllers handed down in version 2.
 const DELEGATED: [&str; 5] = ["cpuset", "cpu", "io", "memory", "pids"];
+/// Processor share of all pods, in tasks outside of them. Beside the pods run a control plane, three kubelets and their
+/// kin; on a real cluster these do not take the processors of three nodes' pods in turn.
+const PODS_WEIGHT: u32 = 4;
 
 /// How this machine's control groups are arranged.
 #[derive(Debug, PartialEq, Eq)]
@@ -92,6 +95,11 @@ fn create_v1(hierarchy: &Path) -> Result<()> {
             std::fs::write(group.join(file), &all)?;
         }
     }
+    let shares = hierarchy.join(CGROUP).join("cpu.shares");
+    if shares.exists() {
+        std::fs::write(&shares, (PODS_WEIGHT * 1024).to_string())
+            .with_context(|| format!("writing {}", shares.display()))?;
+    }
     Ok(())
 }
 
@@ -109,6 +117,12 @@ fn create_v2(tree: &Path) -> Result<()> {
                 format!("+{controller}"),
             );
         }
+    }
+    // Absent where the processor controller is: the pods then have one task's share.
+    let weight = ours.join("cpu.weight");
+    if weight.exists() {
+        std::fs::write(&weight, (PODS_WEIGHT * 100).to_string())
+            .with_context(|| format!("writing {}", weight.display()))?;
     }
     Ok(())
 }

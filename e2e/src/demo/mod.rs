@@ -43,11 +43,11 @@ pub struct DemoArgs {
 /// # Errors
 /// When a step cannot be carried out, after the cluster was taken down again (unless `--keep`).
 pub async fn run(args: DemoArgs) -> Result<bool> {
-    let tools = Tools::ready().await?;
     let root = crate::repository_root()?;
     let Some(context) = args.context.clone() else {
-        return local(&args, tools, root).await;
+        return local(&args, root).await;
     };
+    let tools = Tools::clients().await?;
     let options = kube::config::KubeConfigOptions {
         context: Some(context.clone()),
         ..Default::default()
@@ -68,9 +68,9 @@ pub async fn run(args: DemoArgs) -> Result<bool> {
     clean
 }
 
-async fn local(args: &DemoArgs, tools: Tools, root: PathBuf) -> Result<bool> {
+async fn local(args: &DemoArgs, root: PathBuf) -> Result<bool> {
     let outcome = tokio::select! {
-        outcome = on_local_cluster(args, tools, root) => outcome,
+        outcome = on_local_cluster(args, root) => outcome,
         () = interrupted() => Err(anyhow::anyhow!("interrupted")),
     };
     if args.keep && outcome.is_ok() {
@@ -81,7 +81,8 @@ async fn local(args: &DemoArgs, tools: Tools, root: PathBuf) -> Result<bool> {
     outcome
 }
 
-async fn on_local_cluster(args: &DemoArgs, tools: Tools, root: PathBuf) -> Result<bool> {
+async fn on_local_cluster(args: &DemoArgs, root: PathBuf) -> Result<bool> {
+    let tools = crate::images::build_all().await?;
     let mut cluster = Cluster::up(&Options::default()).await?;
     let lab = Lab::new(
         cluster.client().await?,

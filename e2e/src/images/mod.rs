@@ -50,6 +50,15 @@ fn of_tools(tools: &Tools, archive: &Path) -> Result<()> {
     pack(&recipes, archive)
 }
 
+/// Everything that has to be built: the tools, and gateway and operator beside them, since neither keeps all processors busy.
+///
+/// # Errors
+/// When Go is missing or a build fails.
+pub async fn build_all() -> Result<Tools> {
+    let (tools, _) = tokio::try_join!(Tools::ready(), product::build())?;
+    Ok(tools)
+}
+
 /// Builds gateway and operator and packs them into `folder`.
 ///
 /// # Errors

@@ -1,12 +1,13 @@
 //! Effects: the load on a fleet, and the judgement on its audit, one span at a time.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 use sluice_client::fixed;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::fleet::Fleet;
 use super::wait::{self, Look};
@@ -16,12 +17,15 @@ use crate::progress;
 
 /// Time between two looks of the live view.
 const VIEW_EVERY: Duration = Duration::from_secs(1);
+/// A span lasts at least this long: shares of a second's publishes would hang on one or two of them.
+const SPAN_LEAST: Duration = Duration::from_secs(10);
 /// First connections opened per second.
 const CONNECTS_PER_SECOND: u32 = 600;
 
 /// Clients, publishers and the auditor on one fleet.
 pub struct Traffic {
     load: Arc<Load>,
+    begun: Mutex<Instant>,
     reconnect_rate: u32,
     accepted_percent: f64,
 }
@@ -85,6 +89,7 @@ impl Traffic {
         };
         Ok(Self {
             load: Arc::new(Load::start(config).await?),
+            begun: Mutex::new(Instant::now()),
             reconnect_rate: demand.reconnect_rate,
             accepted_percent: demand.accepted_percent,
         })
@@ -92,6 +97,7 @@ impl Traffic {
 
     /// Begins a span.
     pub fn begin(&self, name: &str) {
+        *self.begun.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         self.load.mark(name);
     }
 
@@ -139,6 +145,8 @@ impl Traffic {
 
     /// The audit of the span since [`Self::begin`].
     pub async fn count(&self) -> Audit {
+        let begun = *self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        tokio::time::sleep_until(begun + SPAN_LEAST).await;
         Audit {
             report: self.load.step_report().await,
             allowed_in_5s: u64::from(self.reconnect_rate) * 5 * 11 / 10 + 10,

@@ -1,5 +1,6 @@
 //! Effects: the checks against a real API server that need no pods: plain client-side apply, defaults, rules and their messages.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -128,13 +129,20 @@ pub async fn defaults(lab: &Lab) -> Result<String> {
     Ok(String::new())
 }
 
-/// Takes the CRDs away again, so that the chart can bring its own copies.
+/// Takes the CRDs away again, so that the chart can bring its own copies. One after the other: when one of a group goes, the
+/// API server sets up the group's storage anew, and the deletion of another that meets it then waits for a minute
+/// ("storage is (re)initializing").
 pub async fn crds_delete(lab: &Lab) -> Result<String> {
-    let folder = lab.root().join("crds/yaml");
-    let folder = folder
-        .to_str()
-        .context("the repository's path is not UTF-8")?;
-    lab.kubectl(&["delete", "--wait", "--timeout=60s", "-f", folder])
-        .await?;
+    let mut files: Vec<PathBuf> = std::fs::read_dir(lab.root().join("crds/yaml"))?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<Result<_>>()?;
+    files.sort();
+    for file in files {
+        let file = file
+            .to_str()
+            .context("the repository's path is not UTF-8")?;
+        lab.kubectl(&["delete", "--wait", "--timeout=120s", "-f", file])
+            .await?;
+    }
     Ok(String::new())
 }

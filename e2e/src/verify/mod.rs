@@ -53,7 +53,7 @@ pub async fn run(args: VerifyArgs) -> Result<bool> {
         checks.run("fuzz targets", fuzz::targets(&root)).await;
         return Ok(checks.close());
     }
-    let tools = Tools::ready().await?;
+    let tools = crate::images::build_all().await?;
     if !args.scenarios && args.only.is_none() {
         checks.run("format", code::format(&root)).await;
         checks.run("clippy", code::lints(&root)).await;

@@ -230,11 +230,13 @@ impl Connection {
             Control::Migrate { reason, not_before } => {
                 self.phase = self.phase.after(PhaseEvent::Migrate, now);
                 self.asked_to_go = true;
+                let cursors = self.cursors();
                 self.send(&ServerMessage::Migrate(Migrate {
                     reason: reason.to_string(),
                     not_before_ms: not_before.as_millis() as u32,
                     deadline_ms: limits::MIGRATE_DEADLINE.as_millis() as u32,
                     url: None,
+                    cursors,
                 }))
             }
             Control::Stay => {

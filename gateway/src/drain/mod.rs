@@ -119,12 +119,6 @@ impl Drain {
         self.plan().refusing_since().is_none()
     }
 
-    /// For how long newcomers have been refused.
-    pub fn refused_for(&self) -> Duration {
-        let since = self.plan().refusing_since();
-        since.map_or(Duration::ZERO, |since| self.now().saturating_sub(since))
-    }
-
     /// One more connection has left after a migrate.
     pub fn note_moved(&self) {
         self.moved.fetch_add(1, Ordering::Relaxed);

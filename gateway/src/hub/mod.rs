@@ -4,6 +4,7 @@
 //! ring and wakes the followers. It queues nothing for anybody: each connection reads the ring from its own position, when
 //! its window and its socket allow.
 
+mod heard;
 pub mod ring;
 pub mod tap;
 
@@ -18,6 +19,7 @@ use tokio::sync::Notify;
 use crate::broker::{LiveSink, StoredMessage};
 use crate::limits;
 use crate::metrics::{Metrics, level};
+use heard::Heard;
 use ring::{Frame, Next, Place, Pushed, Ring};
 use tap::Tap;
 
@@ -30,6 +32,7 @@ pub struct Hub {
     seen: AtomicU64,
     /// Everything up to here was offered: where idle channels may move their cursors.
     fed_to: AtomicU64,
+    heard: Heard,
     crowded: Notify,
     metrics: Arc<Metrics>,
 }
@@ -77,6 +80,7 @@ impl Hub {
             epoch: RwLock::new(None),
             seen: AtomicU64::new(0),
             fed_to: AtomicU64::new(0),
+            heard: Heard::new(),
             crowded: Notify::new(),
             metrics,
         }
@@ -106,7 +110,7 @@ impl Hub {
         let channel = if let Some(channel) = channels.get(name) {
             Arc::clone(channel)
         } else {
-            let ring = Ring::new(self.epoch()?, self.seen());
+            let ring = self.quiet_ring(name)?;
             let inner = Mutex::new(Inner {
                 ring,
                 taps: HashMap::new(),
@@ -122,6 +126,20 @@ impl Hub {
         channel.lock().taps.insert(tap.connection(), tap);
         self.metrics.subscriptions.inc();
         Some(channel)
+    }
+
+    /// A ring for a channel that had no followers. It covers the time in which the channel was quiet, so that whoever comes
+    /// back within it needs no history.
+    fn quiet_ring(&self, name: &ChannelName) -> Option<Ring> {
+        let epoch = self.epoch()?;
+        let seen = self.seen();
+        // In this order: everything up to `seen` was then offered, and is in `heard`.
+        let since = if self.fed_to() >= seen {
+            self.heard.quiet_since(name).min(seen)
+        } else {
+            seen
+        };
+        Some(Ring::quiet(epoch, since, seen))
     }
 
     /// Ends what [`Self::follow`] began; the last follower takes the channel with it.
@@ -184,6 +202,7 @@ impl LiveSink for Hub {
     fn live(&self, name: &ChannelName, message: StoredMessage, previous: u64) {
         // Before the look-up: a channel made after it starts behind this message, one made before it gets it.
         self.seen.fetch_max(message.offset, Ordering::AcqRel);
+        self.heard.note(name, message.offset);
         let Some(channel) = self.channels().get(name.as_str()).cloned() else {
             return;
         };
@@ -224,6 +243,7 @@ impl LiveSink for Hub {
         }
         let first = present.is_none();
         *present = Some(epoch.clone());
+        self.heard.restart(last);
         self.seen.store(last, Ordering::Release);
         self.fed_to.store(last, Ordering::Release);
         drop(present);
@@ -243,6 +263,7 @@ impl LiveSink for Hub {
     }
 
     fn skipped(&self, to: u64) {
+        self.heard.missed(to);
         self.seen.fetch_max(to, Ordering::AcqRel);
         let channels: Vec<_> = self.channels().values().cloned().collect();
         for channel in channels {

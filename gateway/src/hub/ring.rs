@@ -72,10 +72,15 @@ pub struct Ring {
 impl Ring {
     /// Empty, from this position on.
     pub fn new(epoch: Epoch, at: u64) -> Self {
+        Self::quiet(epoch, at, at)
+    }
+
+    /// Empty, because its channel has no message in `(start, tip]`.
+    pub fn quiet(epoch: Epoch, start: u64, tip: u64) -> Self {
         Self {
             epoch,
-            start: at,
-            tip: at,
+            start,
+            tip,
             frames: VecDeque::new(),
             bytes: 0,
         }
@@ -216,6 +221,15 @@ mod tests {
             offsets(ring.next(&epoch(), Place { at: 7, checked: 10 }, 9)),
             [14]
         );
+    }
+
+    #[test]
+    fn a_reader_from_a_quiet_stretch_needs_no_history() {
+        let mut ring = Ring::quiet(epoch(), 4, 10);
+        assert_eq!(ring.next(&epoch(), at(3), 9), Next::Behind { until: 4 });
+        assert_eq!(ring.next(&epoch(), at(4), 9), Next::UpToDate);
+        ring.push(frame(14, 4));
+        assert_eq!(offsets(ring.next(&epoch(), at(5), 9)), [14]);
     }
 
     #[test]

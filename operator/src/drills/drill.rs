@@ -3,19 +3,19 @@
 
 use super::LABEL_DRILL;
 use super::schedule::{DrillView, Due, RunView, Schedule, decide};
+use crate::drive::drive;
 use crate::fleet::plan::PlannedEvent;
 use crate::fleet::views;
 use crate::limits::{RETRY_MIN, SCHEDULE_POLL};
 use crate::patches;
 use crate::watch::{self, Watch};
 use crate::world::World;
-use futures::StreamExt as _;
 use futures::channel::mpsc::Receiver;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use kube::core::DynamicObject;
-use kube::runtime::controller::{self, Action, Controller};
+use kube::runtime::controller::{Action, Controller};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
@@ -35,17 +35,9 @@ pub async fn run(
     nudges: Receiver<ObjectRef<DynamicObject>>,
 ) {
     let store = world.stores.drills.clone();
-    Controller::for_stream_with(drills, store, watch::drills())
-        .reconcile_on(nudges)
-        .run(reconcile, |_, error, _| match *error {}, Arc::clone(&world))
-        .for_each(|result| {
-            match result {
-                Ok(_) | Err(controller::Error::ObjectNotFound(_)) => {}
-                Err(error) => world.facts.watch_failed(NAME, &error.to_string()),
-            }
-            std::future::ready(())
-        })
-        .await;
+    let controller =
+        Controller::for_stream_with(drills, store, watch::drills()).reconcile_on(nudges);
+    drive(NAME, controller, reconcile, world).await;
 }
 
 async fn reconcile(

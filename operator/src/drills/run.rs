@@ -5,6 +5,7 @@ use super::experiment::{ExperimentView, Step, When, checked, step};
 use super::fault::{Struck, strike};
 use super::look::FleetLook;
 use super::{checks, drill, experiment};
+use crate::drive::drive;
 use crate::fleet::plan::PlannedEvent;
 use crate::fleet::{observe, views};
 use crate::limits::{CHECK_POLL, EXPERIMENT_POLL, RETRY_MIN};
@@ -15,7 +16,7 @@ use futures::StreamExt as _;
 use jiff::Timestamp;
 use kube::api::{Api, Patch, PatchParams};
 use kube::core::DynamicObject;
-use kube::runtime::controller::{self, Action, Controller};
+use kube::runtime::controller::{Action, Controller};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
@@ -54,16 +55,8 @@ pub async fn run(world: Arc<World>, experiments: Watch<DynamicObject>, nudges: N
             let _ = nudges.drills.clone().try_send(drill);
         }
     });
-    Controller::for_stream_with(nudging, store, watch::experiments())
-        .run(reconcile, |_, error, _| match *error {}, Arc::clone(&world))
-        .for_each(|result| {
-            match result {
-                Ok(_) | Err(controller::Error::ObjectNotFound(_)) => {}
-                Err(error) => world.facts.watch_failed(NAME, &error.to_string()),
-            }
-            std::future::ready(())
-        })
-        .await;
+    let controller = Controller::for_stream_with(nudging, store, watch::experiments());
+    drive(NAME, controller, reconcile, world).await;
 }
 
 async fn reconcile(

@@ -6,6 +6,7 @@ use super::memory::Memory;
 use super::observe::{Observation, observe};
 use super::plan::{Plan, PlannedEvent, plan};
 use super::{status, views};
+use crate::drive::drive;
 use crate::limits::{EVENT_NOTE_CHARS, FLEET_CONCURRENCY, RETRY_MAX, RETRY_MIN};
 use crate::patches;
 use crate::watch::{self, Watch};
@@ -63,25 +64,17 @@ pub async fn run(world: Arc<World>, watches: Watches) {
         }
     };
     let config = controller::Config::default().concurrency(FLEET_CONCURRENCY);
-    Controller::for_stream_with(watches.fleets, stores.fleets.clone(), watch::fleets())
-        .with_config(config)
-        .watches_stream(watches.pods, |pod| watch::fleet_of(&pod))
-        .watches_stream(watches.services, |service| watch::fleet_of(&service))
-        .watches_stream(watches.budgets, |budget| watch::fleet_of(&budget))
-        .watches_stream(watches.revisions, |revision| watch::fleet_of(&revision))
-        .watches_stream(watches.secrets, |secret| watch::fleet_of(&secret))
-        .watches_stream(changed_nodes(watches.nodes), everyone)
-        .reconcile_on(watches.nudges)
-        .run(reconcile, |_, error, _| match *error {}, Arc::clone(&world))
-        .for_each(|result| {
-            match result {
-                // A fleet that is gone; what it owned goes by itself.
-                Ok(_) | Err(controller::Error::ObjectNotFound(_)) => {}
-                Err(error) => world.facts.watch_failed(NAME, &error.to_string()),
-            }
-            std::future::ready(())
-        })
-        .await;
+    let controller =
+        Controller::for_stream_with(watches.fleets, stores.fleets.clone(), watch::fleets())
+            .with_config(config)
+            .watches_stream(watches.pods, |pod| watch::fleet_of(&pod))
+            .watches_stream(watches.services, |service| watch::fleet_of(&service))
+            .watches_stream(watches.budgets, |budget| watch::fleet_of(&budget))
+            .watches_stream(watches.revisions, |revision| watch::fleet_of(&revision))
+            .watches_stream(watches.secrets, |secret| watch::fleet_of(&secret))
+            .watches_stream(changed_nodes(watches.nodes), everyone)
+            .reconcile_on(watches.nudges);
+    drive(NAME, controller, reconcile, world).await;
 }
 
 /// Node heartbeats change nothing a plan looks at: passes on only what does.

@@ -10,6 +10,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use futures::{StreamExt as _, TryStreamExt as _};
 use nix::fcntl::{Flock, FlockArg};
 use tokio::process::Command;
 
@@ -19,6 +20,9 @@ use units::{UNITS, Unit};
 
 /// Time between two tries for the lock that another program holds while it builds.
 const LOCK_RETRY: Duration = Duration::from_millis(500);
+
+/// Modules that are built at the same time: while one is linked, which takes one processor, the other is compiled.
+const BUILDS_AT_ONCE: usize = 2;
 
 /// Where the built programs are.
 #[derive(Clone, Debug)]
@@ -92,12 +96,13 @@ impl Tools {
         if units.iter().any(|(_, _, folder)| !folder.is_dir()) {
             let _lock = lock(&cache).await?;
             check_go().await?;
-            for (unit, flags, folder) in &units {
-                // Whoever held the lock before may have built it.
-                if !folder.is_dir() {
-                    build(unit, flags, &sources, folder).await?;
-                }
-            }
+            // Whoever held the lock before may have built some.
+            let missing = units.iter().filter(|(_, _, folder)| !folder.is_dir());
+            let builds = missing.map(|(unit, flags, folder)| build(unit, flags, &sources, folder));
+            futures::stream::iter(builds)
+                .buffer_unordered(BUILDS_AT_ONCE)
+                .try_collect::<()>()
+                .await?;
         }
         let mut tools = Self {
             programs: BTreeMap::new(),
