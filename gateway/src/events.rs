@@ -89,3 +89,8 @@ pub fn stopped(after: Duration) {
 pub fn accept_failed(error: &std::io::Error) {
     tracing::warn!(%error, "accept failed");
 }
+
+/// A shard ended although nobody asked it to; its clients connect elsewhere.
+pub fn shard_failed(shard: u16, error: &std::io::Error) {
+    tracing::error!(shard, %error, "a shard has ended");
+}

@@ -4,6 +4,7 @@
 //! all of it is answered.
 
 use std::convert::Infallible;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -23,27 +24,28 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::auth::{Credentials, Identity};
-use crate::connection::socket::Socket;
 use crate::connection::{self, Connection};
 use crate::core::Core;
 use crate::drain::plan::State;
 use crate::error::ApiError;
 use crate::limits;
 use crate::metrics::HandshakeResult;
-use crate::registry::{Place, Registry};
+use crate::registry::Place;
+use crate::shard::Shard;
 
 type Answer = Response<Full<Bytes>>;
 
 /// Serves one accepted socket until it is answered or upgraded.
 pub async fn serve(
-    core: Arc<Core>,
+    shard: Rc<Shard>,
     stream: TcpStream,
     accepted: Instant,
     _permit: OwnedSemaphorePermit,
 ) {
+    let core = Arc::clone(shard.core());
     let service = service_fn(|request| {
-        let core = Arc::clone(&core);
-        async move { Ok::<_, Infallible>(answer(&core, request, accepted).await) }
+        let shard = Rc::clone(&shard);
+        async move { Ok::<_, Infallible>(answer(&shard, request, accepted).await) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -60,11 +62,11 @@ pub async fn serve(
     }
 }
 
-async fn answer(core: &Arc<Core>, request: Request<Incoming>, accepted: Instant) -> Answer {
+async fn answer(shard: &Rc<Shard>, request: Request<Incoming>, accepted: Instant) -> Answer {
     let get = request.method() == Method::GET;
     match request.uri().path() {
-        CONNECT_PATH if get => connect(core, request, accepted).await,
-        "/v1/assign" if get => assign(core),
+        CONNECT_PATH if get => connect(shard, request, accepted).await,
+        "/v1/assign" if get => assign(shard.core()),
         CONNECT_PATH | "/v1/assign" => {
             error(&ApiError::new(ErrorCode::MethodNotAllowed, "use GET"))
         }
@@ -94,7 +96,8 @@ fn assign(core: &Core) -> Answer {
     answer
 }
 
-async fn connect(core: &Arc<Core>, mut request: Request<Incoming>, accepted: Instant) -> Answer {
+async fn connect(shard: &Rc<Shard>, mut request: Request<Incoming>, accepted: Instant) -> Answer {
+    let core = shard.core();
     if let Some((refusal, result)) = busy(core) {
         return finish(core, result, accepted, error(&refusal));
     }
@@ -117,7 +120,7 @@ async fn connect(core: &Arc<Core>, mut request: Request<Incoming>, accepted: Ins
     let accept = accept_headers(&key, &offered);
     let upgrade = match examine(core, &request, &offered).await {
         Ok(client) => {
-            let Some(place) = core.registry.admit(client.identity.session) else {
+            let Some(place) = core.registry.admit(client.identity.session).await else {
                 let refusal = overload("this gateway is full: come back later");
                 return finish(core, HandshakeResult::Overload, accepted, error(&refusal));
             };
@@ -139,7 +142,8 @@ async fn connect(core: &Arc<Core>, mut request: Request<Incoming>, accepted: Ins
         }
     };
     let upgraded = hyper::upgrade::on(&mut request);
-    tokio::spawn(after_upgrade(Arc::clone(core), upgraded, upgrade, accepted));
+    let after = after_upgrade(Rc::clone(shard), upgraded, upgrade, accepted);
+    tokio::task::spawn_local(after);
     let mut answer = Response::new(Full::default());
     *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     *answer.headers_mut() = accept;
@@ -158,11 +162,12 @@ enum Upgrade {
 }
 
 async fn after_upgrade(
-    core: Arc<Core>,
+    shard: Rc<Shard>,
     upgraded: hyper::upgrade::OnUpgrade,
     upgrade: Upgrade,
     accepted: Instant,
 ) {
+    let core = shard.core();
     let stream = match tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, upgraded).await {
         Ok(Ok(upgraded)) => upgraded.downcast::<TokioIo<TcpStream>>().ok(),
         _ => None,
@@ -171,17 +176,11 @@ async fn after_upgrade(
         core.metrics.handshake(HandshakeResult::Error);
         return;
     };
-    let socket = Socket::new(
-        parts.io.into_inner(),
-        parts.read_buf.to_vec(),
-        core.config.message_bytes,
-    )
-    .await;
+    let stream = parts.io.into_inner();
     match upgrade {
         Upgrade::Client(Client { identity, wanted }, place) => {
-            finish(&core, HandshakeResult::Accepted, accepted, ());
-            let registration = Registry::enter(place, identity.session);
-            Connection::run(core, socket, identity, registration, wanted).await;
+            finish(core, HandshakeResult::Accepted, accepted, ());
+            Connection::start(&shard, stream, &parts.read_buf, &identity, place, wanted);
         }
         Upgrade::Refusal(ApiError {
             code,
@@ -199,7 +198,7 @@ async fn after_upgrade(
                 retry_after_ms,
                 reference: None,
             };
-            connection::refuse(&core, socket, message, close).await;
+            connection::refuse(core, stream, message, close).await;
         }
     }
 }

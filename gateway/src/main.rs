@@ -39,6 +39,7 @@ fn main() -> ExitCode {
         }
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(sluice_gateway::limits::CONTROL_THREADS)
         .enable_all()
         .build()
     {

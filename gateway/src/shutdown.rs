@@ -29,9 +29,8 @@ pub async fn terminate(core: &Arc<Core>) {
         .saturating_sub(core.drain.refused_for().max(began.elapsed()));
     tokio::time::sleep(told).await;
     core.set_exiting();
-    let lingering = core.reaper.acquire_many(limits::REAPED_SOCKETS as u32);
     // Bounded by the reaper's own limit; after it the kernel closes what is left.
-    let _ = tokio::time::timeout(limits::EXIT_WAIT, lingering).await;
+    let _ = tokio::time::timeout(limits::EXIT_WAIT, core.registry.all_closed()).await;
     events::stopped(began.elapsed());
 }
 

@@ -315,6 +315,23 @@ async fn cursors_move_idle_channels_on() {
 }
 
 #[tokio::test]
+async fn coming_back_to_a_quiet_channel_reads_no_history() {
+    let gateway = alone(&[]);
+    let first = publish(&gateway, "quiet", json!(1)).await;
+    let (epoch, offset) = (first["epoch"].as_str().unwrap(), &first["offset"]);
+    publish(&gateway, "busy", json!(2)).await;
+    let query = format!("user=ann&channels=quiet@{epoch}:{offset}");
+    let mut ann = Client::welcomed(&gateway, &query, 2).await;
+    publish(&gateway, "quiet", json!(3)).await;
+    assert_eq!(ann.data(1).await, [3]);
+    let reads = gateway.core().metrics.history_reads.get();
+    assert_eq!(
+        reads, 0,
+        "nobody followed the channel, but the gateway heard that it was quiet"
+    );
+}
+
+#[tokio::test]
 async fn a_replaced_connection_goes_on_beside_the_new_one() {
     let gateway = alone(&[]);
     let mut old = Client::welcomed(&gateway, "user=ann&channels=news", 2).await;

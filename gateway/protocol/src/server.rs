@@ -144,6 +144,9 @@ pub struct Migrate {
     /// Where to connect; without it, where the client connects anyway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
+    /// As in [`Pong`]: with fresh positions the next gateway need not look into history.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub cursors: BTreeMap<ChannelName, Position>,
 }
 
 /// Answer to `ping`, at once.
@@ -260,6 +263,7 @@ mod tests {
         r#"{"type":"gap","channel":"news","from":{"epoch":"e1","offset":8},"to":{"epoch":"e1","offset":40}}"#,
         r#"{"type":"migrate","reason":"node_drain","not_before_ms":1200,"deadline_ms":10000}"#,
         r#"{"type":"pong","id":3,"time":1767225600000}"#,
+        r#"{"type":"migrate","reason":"rollout","not_before_ms":0,"deadline_ms":10000,"cursors":{"news":{"epoch":"e1","offset":40}}}"#,
         r#"{"type":"pong","id":4,"time":1767225600000,"cursors":{"news":{"epoch":"e1","offset":40}}}"#,
         r#"{"type":"refreshed","expires":1767229200000,"ref":"r1"}"#,
         r#"{"type":"error","code":"draining","message":"this gateway is being drained","retry_after_ms":500}"#,

@@ -3,6 +3,7 @@
 //! At most two connections exist: the live one and one being opened. A connection is opened because there is none, or
 //! because the server asked to migrate; in the second case both deliver until the new one has everything.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::backoff::Backoff;
@@ -13,6 +14,7 @@ use super::resume::Resume;
 use crate::channel::ChannelName;
 use crate::client::ClientMessage;
 use crate::close::CloseCode;
+use crate::ids::Position;
 use crate::query::Subscription;
 use crate::server::ServerMessage;
 
@@ -115,7 +117,10 @@ impl Session {
             ServerMessage::Welcome(welcome) => self.welcome(id, welcome, step, out),
             ServerMessage::Subscribed(subscribed) => self.subscribed(id, subscribed, step, out),
             ServerMessage::Message(message) => self.message(id, message, bytes, step, out),
-            ServerMessage::Migrate(migrate) => self.migrate(id, migrate, step, out),
+            ServerMessage::Migrate(migrate) => {
+                self.cursors(&migrate.cursors);
+                self.migrate(id, migrate, step, out);
+            }
             ServerMessage::Error(error) => self.error(id, error, out),
             ServerMessage::Gap(gap) => {
                 if let Some(from) = self.table.gap(&gap.channel, &gap.to) {
@@ -128,12 +133,14 @@ impl Session {
                 let (channel, code) = (gone.channel, gone.code);
                 out.push(Command::Emit(Event::Unsubscribed { channel, code }));
             }
-            ServerMessage::Pong(pong) => {
-                for (channel, position) in &pong.cursors {
-                    self.table.cursor(channel, position);
-                }
-            }
+            ServerMessage::Pong(pong) => self.cursors(&pong.cursors),
             ServerMessage::Refreshed(_) => {}
+        }
+    }
+
+    fn cursors(&mut self, cursors: &BTreeMap<ChannelName, Position>) {
+        for (channel, position) in cursors {
+            self.table.cursor(channel, position);
         }
     }
 

@@ -177,9 +177,15 @@ impl Live {
                 }
                 event = self.events.recv() => {
                     let Some(event) = event else { break };
+                    if matches!(event, Event::Connected) {
+                        shared.turned.notify_waiters();
+                    }
                     compare_due |= self.note(&event, sink).await;
                 }
-                Some(_) = self.elections.next() => compare_due = true,
+                Some(_) = self.elections.next() => {
+                    shared.turned.notify_waiters();
+                    compare_due = true;
+                }
                 () = shared.compare.notified() => compare_due = true,
                 _ = every.tick() => compare_due = true,
             }

@@ -49,6 +49,8 @@ struct Shared {
     per_channel: AtomicU64,
     /// Asks the live side to compare itself with the stream.
     compare: Notify,
+    /// Wakes publishes whose answer may never come: the stream has a new leader, or the link is a new one.
+    turned: Notify,
     closed: CancellationToken,
 }
 
@@ -90,6 +92,7 @@ impl NatsBroker {
                 seen: AtomicU64::new(0),
                 per_channel: AtomicU64::new(history.max_per_channel.into()),
                 compare: Notify::new(),
+                turned: Notify::new(),
                 closed: CancellationToken::new(),
             }),
         }
@@ -175,14 +178,15 @@ impl Shared {
             .payload(message.data.clone())
             .timeout(Some(wait));
         let asked = Instant::now();
-        let reply = link
-            .client
-            .send_request(subject.to_owned(), request)
-            .await
-            .map_err(|error| Failure {
+        let reply = tokio::select! {
+            reply = link.client.send_request(subject.to_owned(), request) => reply.map_err(|error| Failure {
                 text: error.to_string(),
                 waited: asked.elapsed() >= wait,
-            })?;
+            })?,
+            () = self.turned.notified() => {
+                return Err(Failure { text: "the stream has a new leader".into(), waited: false });
+            }
+        };
         let ack: Ack = serde_json::from_slice(&reply.payload).map_err(|error| Failure {
             text: error.to_string(),
             waited: false,

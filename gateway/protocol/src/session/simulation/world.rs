@@ -364,6 +364,7 @@ impl World {
                 not_before_ms,
                 deadline_ms: 10_000,
                 url: None,
+                cursors: BTreeMap::new(),
             };
             self.peers
                 .get_mut(&id)
