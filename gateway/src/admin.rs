@@ -65,8 +65,8 @@ pub fn router(core: &Arc<Core>) -> Router {
 
 async fn livez(State(core): State<Arc<Core>>) -> Response {
     probe(
-        core.health.is_alive(),
-        "the runtime has been stuck for a minute",
+        core.is_alive(),
+        "the control runtime or a shard has been stuck for a minute",
     )
 }
 

@@ -153,6 +153,9 @@ pub struct Serve {
         value_name = "N"
     )]
     pub max_connections: usize,
+    /// Threads that keep connections; 0 takes one per processor that affinity and cgroup quota leave, at least one.
+    #[arg(long, env = "SLUICE_SHARDS", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=64), value_name = "N")]
+    pub shards: u16,
     /// Largest message from a client and largest published data, bytes.
     #[arg(long, env = "SLUICE_MAX_MESSAGE_BYTES", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(256..=1_000_000), value_name = "N")]
     pub max_message_bytes: u32,

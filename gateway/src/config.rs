@@ -28,6 +28,8 @@ pub struct Config {
     pub tokens: Option<TokenConfig>,
     /// Most connections.
     pub max_connections: usize,
+    /// Threads that keep connections.
+    pub shards: u16,
     /// Largest client message and largest published data, bytes.
     pub message_bytes: u32,
     /// What a welcome says about limits.
@@ -242,6 +244,10 @@ impl Config {
             keys: keys(cli)?,
             tokens: tokens(cli)?,
             max_connections: max_connections(cli.max_connections),
+            shards: match cli.shards {
+                0 => crate::shard::processors(),
+                shards => shards,
+            },
             message_bytes: cli.max_message_bytes,
             limits: Limits {
                 window_messages: cli.window_messages,

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use crate::auth::Auth;
@@ -57,37 +58,32 @@ pub struct Core {
     pub forensics: Forensics,
     /// Every number.
     pub metrics: Arc<Metrics>,
-    /// Places for sockets that wait for a FIN.
-    pub reaper: Arc<Semaphore>,
     /// Places for handshakes.
     pub handshakes: Arc<Semaphore>,
     exiting: AtomicBool,
 }
 
 impl Core {
-    /// Puts the parts together; nothing runs yet.
+    /// Puts the parts together; nothing runs yet. Must be called inside the control runtime, which serves the broker.
     pub fn new(config: Config, broker: Arc<dyn Broker>) -> Result<Arc<Self>, ConfigError> {
         let metrics = Arc::new(Metrics::new(&config.identity));
         let tuning = Arc::new(Tuning::new(config.rules.clone()));
         let boot: u64 = rand::random();
         let boot_id = format!("{boot:016x}");
+        let inboxes: Arc<[_]> = (0..config.shards).map(|_| Arc::default()).collect();
+        let most = config.max_connections;
         Ok(Arc::new(Self {
-            auth: Auth::new(&config, metrics.handshakes.clone())?,
+            auth: Auth::new(&config, metrics.handshakes.clone(), Handle::current())?,
             admission: Admission::new(&config.handshake, metrics.handshakes.clone()),
-            hub: Arc::new(Hub::new(Arc::clone(&metrics))),
-            history: History::new(Arc::clone(&broker), Arc::clone(&metrics)),
-            registry: Registry::new(config.max_connections, boot, Arc::clone(&metrics)),
+            hub: Arc::new(Hub::new(Arc::clone(&inboxes), Arc::clone(&metrics))),
+            history: History::new(Arc::clone(&broker), Handle::current(), Arc::clone(&metrics)),
+            registry: Registry::new(most, boot, inboxes, Arc::clone(&metrics)),
             drain: Drain::new(config.ending.reconnect_rate),
             health: Health::new(),
             forensics: Forensics::new(&config.heap),
-            breaker: Breaker::new(
-                config.max_connections,
-                Arc::clone(&metrics),
-                Arc::clone(&tuning),
-            ),
+            breaker: Breaker::new(most, Arc::clone(&metrics), Arc::clone(&tuning)),
             visitors: Visitors::new(Arc::clone(&metrics), Arc::clone(&tuning)),
             tuning,
-            reaper: Arc::new(Semaphore::new(limits::REAPED_SOCKETS)),
             handshakes: Arc::new(Semaphore::new(limits::HANDSHAKES_IN_PROGRESS)),
             exiting: AtomicBool::new(false),
             started: Instant::now(),
@@ -101,6 +97,16 @@ impl Core {
     /// True when probes may send clients here: the broker was reached once, ports are open, nobody asked to stop.
     pub fn is_ready(&self) -> bool {
         self.health.may_serve() && self.hub.epoch().is_some()
+    }
+
+    /// False when the control runtime or a shard has not run for [`limits::LIVENESS_STUCK`].
+    pub fn is_alive(&self) -> bool {
+        let now = self.started.elapsed();
+        let oldest = (0..self.config.shards)
+            .map(|shard| self.registry.inbox(shard).last_beat())
+            .min();
+        let stuck = now.saturating_sub(Duration::from_millis(oldest.unwrap_or_default()));
+        self.health.is_alive() && stuck < limits::LIVENESS_STUCK
     }
 
     /// Handshakes in progress.

@@ -91,6 +91,11 @@ pub fn accept_failed(error: &std::io::Error) {
     tracing::warn!(%error, "accept failed");
 }
 
+/// A shard ended although nobody asked it to; its clients connect elsewhere.
+pub fn shard_failed(shard: u16, error: &std::io::Error) {
+    tracing::error!(shard, %error, "a shard has ended");
+}
+
 /// Newcomers are refused from now on; what is connected stays.
 pub fn breaker_opened(causes: &str, seen: &Readings) {
     tracing::warn!(

@@ -1,10 +1,13 @@
-//! Effects (owner of tasks): starts one gateway and stops it.
+//! Effects (owner of tasks and threads): starts one gateway and stops it.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
+use socket2::SockRef;
 use thiserror::Error;
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -16,6 +19,7 @@ use crate::config::{Config, ConfigError};
 use crate::core::Core;
 use crate::drain::Drain;
 use crate::handshake::admission::Admission;
+use crate::shard::thread;
 use crate::{admin, events, limits, listener, publish, shutdown};
 
 /// Why a gateway did not start.
@@ -32,6 +36,9 @@ pub enum StartError {
         /// Why.
         source: std::io::Error,
     },
+    /// No thread for a shard.
+    #[error("cannot start a shard: {0}")]
+    Shard(std::io::Error),
 }
 
 /// A running gateway. Dropping it ends its tasks at once; [`Gateway::terminate`] ends it in order.
@@ -42,6 +49,9 @@ pub struct Gateway {
     tasks: JoinSet<()>,
     servers: Vec<JoinHandle<()>>,
     stop_servers: CancellationToken,
+    /// Complete when the shards' threads have ended.
+    shards: Vec<oneshot::Receiver<()>>,
+    stop_shards: CancellationToken,
 }
 
 /// Addresses that were bound; ports are known even when 0 was asked for.
@@ -68,49 +78,54 @@ pub fn broker(config: &Config) -> Arc<dyn Broker> {
 }
 
 impl Gateway {
-    /// Opens the ports and starts; it becomes ready once the broker is reached. Must be called inside a tokio runtime.
+    /// Opens the ports and starts; it becomes ready once the broker is reached. Must be called inside a tokio
+    /// runtime, which becomes the control runtime: it serves publishers, the operator and the broker; clients are served by the
+    /// shards' own threads.
     pub fn start(config: Config, broker: Arc<dyn Broker>) -> Result<Self, StartError> {
         let wanted = config.addresses;
+        let shards = config.shards;
         let core = Core::new(config, broker)?;
-        let open = |address| {
-            listener::open(address).map_err(|source| StartError::Listen { address, source })
-        };
-        let (client, publish, admin) = (
-            open(wanted.client)?,
-            open(wanted.publish)?,
-            open(wanted.admin)?,
-        );
+        let publish = open(wanted.publish)?;
+        let admin = open(wanted.admin)?;
+        let clients = listeners(wanted.client, shards)?;
         let addresses = Bound {
-            client: bound(&client, wanted.client)?,
+            client: bound(&clients[0], wanted.client)?,
             publish: bound(&publish, wanted.publish)?,
             admin: bound(&admin, wanted.admin)?,
         };
         let mut tasks = JoinSet::new();
         core.broker
             .attach(Arc::clone(&core.hub) as Arc<dyn LiveSink>);
-        let hub = Arc::clone(&core.hub);
-        tasks.spawn(async move { hub.sweep().await });
         let beating = Arc::clone(&core);
         tasks.spawn(async move { beating.health.run().await });
         tasks.spawn(Drain::run(Arc::clone(&core)));
         tasks.spawn(Admission::sweep(Arc::clone(&core)));
         tasks.spawn(Breaker::run(Arc::clone(&core)));
-        tasks.spawn(listener::accept(Arc::clone(&core), client));
         tasks.spawn(announce_ready(Arc::clone(&core)));
-        let stop_servers = CancellationToken::new();
+        let (stop_servers, stop_shards) = (CancellationToken::new(), CancellationToken::new());
         let servers = vec![
             serve(publish, publish::router(Arc::clone(&core)), &stop_servers),
             serve(admin, admin::router(&core), &stop_servers),
         ];
-        core.health.set_listening();
-        events::listening(addresses.client, addresses.publish, addresses.admin);
-        Ok(Self {
-            core,
+        // Whatever fails from here on, those that run already end with this.
+        let mut gateway = Self {
+            core: Arc::clone(&core),
             addresses,
             tasks,
             servers,
             stop_servers,
-        })
+            shards: Vec::new(),
+            stop_shards,
+        };
+        for (listener, shard) in clients.into_iter().zip(0..) {
+            let stop = gateway.stop_shards.clone();
+            let ended = thread::start(Arc::clone(&core), shard, listener, stop)
+                .map_err(StartError::Shard)?;
+            gateway.shards.push(ended);
+        }
+        core.health.set_listening();
+        events::listening(addresses.client, addresses.publish, addresses.admin);
+        Ok(gateway)
     }
 
     /// Where it listens.
@@ -130,6 +145,10 @@ impl Gateway {
         let answered = futures::future::join_all(self.servers.drain(..));
         // Requests that hang longer are cut; their senders repeat them by id.
         let _ = tokio::time::timeout(limits::EXIT_WAIT, answered).await;
+        self.stop_shards.cancel();
+        let ended = futures::future::join_all(self.shards.drain(..));
+        // A shard that is stuck is ended with the process.
+        let _ = tokio::time::timeout(limits::EXIT_WAIT, ended).await;
         self.core.broker.close().await;
         self.tasks.shutdown().await;
     }
@@ -137,15 +156,42 @@ impl Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
+        self.stop_shards.cancel();
         for server in &self.servers {
             server.abort();
         }
     }
 }
 
-fn bound(listener: &TcpListener, address: SocketAddr) -> Result<SocketAddr, StartError> {
-    listener
-        .local_addr()
+fn open(address: SocketAddr) -> Result<TcpListener, StartError> {
+    listener::open(address, false)
+        .and_then(TcpListener::from_std)
+        .map_err(|source| StartError::Listen { address, source })
+}
+
+/// One for each shard, all on the port that the first one got.
+fn listeners(wanted: SocketAddr, shards: u16) -> Result<Vec<StdListener>, StartError> {
+    let mut all: Vec<StdListener> = Vec::new();
+    for _ in 0..shards {
+        let address = match all.first() {
+            Some(first) => bound(first, wanted)?,
+            None => wanted,
+        };
+        let listener = listener::open(address, true)
+            .map_err(|source| StartError::Listen { address, source })?;
+        all.push(listener);
+    }
+    Ok(all)
+}
+
+fn bound(listener: &impl AsFd, address: SocketAddr) -> Result<SocketAddr, StartError> {
+    let local = SockRef::from(listener).local_addr();
+    local
+        .and_then(|local| {
+            local
+                .as_socket()
+                .ok_or(std::io::ErrorKind::Unsupported.into())
+        })
         .map_err(|source| StartError::Listen { address, source })
 }
 

@@ -8,11 +8,12 @@ use std::time::Instant;
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
 use sluice_protocol::{ChannelName, Epoch};
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use crate::broker::{Broker, Unavailable};
+use crate::hub::encode;
 use crate::hub::ring::Frame;
-use crate::hub::{Channel, encode};
 use crate::limits;
 use crate::metrics::Metrics;
 
@@ -34,6 +35,19 @@ pub struct Stretch {
     bytes: usize,
 }
 
+/// What a reader wants to read.
+#[derive(Clone, Debug)]
+pub struct Wish {
+    /// Whose history.
+    pub channel: ChannelName,
+    /// Epoch of the positions.
+    pub epoch: Epoch,
+    /// What comes after this position.
+    pub after: u64,
+    /// Up to here the channel was offered to the reader before it asked.
+    pub tip: u64,
+}
+
 type Key = (ChannelName, u64);
 type Reading = Shared<BoxFuture<'static, Result<Arc<Stretch>, Unavailable>>>;
 
@@ -41,6 +55,8 @@ type Reading = Shared<BoxFuture<'static, Result<Arc<Stretch>, Unavailable>>>;
 #[derive(Debug)]
 pub struct History {
     broker: Arc<dyn Broker>,
+    /// The broker's: shards come and go with their threads, a read that others wait for does not.
+    runtime: Handle,
     permits: Arc<Semaphore>,
     running: Mutex<HashMap<Key, Reading>>,
     recent: Mutex<Recent>,
@@ -57,9 +73,10 @@ struct Recent {
 
 impl History {
     /// Reads from this broker.
-    pub fn new(broker: Arc<dyn Broker>, metrics: Arc<Metrics>) -> Arc<Self> {
+    pub fn new(broker: Arc<dyn Broker>, runtime: Handle, metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self {
             broker,
+            runtime,
             permits: Arc::new(Semaphore::new(limits::HISTORY_READS)),
             running: Mutex::default(),
             recent: Mutex::default(),
@@ -68,26 +85,21 @@ impl History {
     }
 
     /// What comes after a position; a stretch may begin before it.
-    pub async fn read(
-        self: &Arc<Self>,
-        channel: Arc<Channel>,
-        after: u64,
-    ) -> Result<Arc<Stretch>, Unavailable> {
-        let epoch = channel.tip().0;
-        if let Some(stretch) = self
-            .recent()
-            .find(channel.name(), &epoch, after, Instant::now())
+    pub async fn read(self: Arc<Self>, wish: Wish) -> Result<Arc<Stretch>, Unavailable> {
+        if let Some(stretch) =
+            self.recent()
+                .find(&wish.channel, &wish.epoch, wish.after, Instant::now())
         {
             return Ok(stretch);
         }
-        let key = (channel.name().clone(), after);
+        let key = (wish.channel.clone(), wish.after);
         let reading = {
             let mut running = self.running();
             if let Some(reading) = running.get(&key) {
                 reading.clone()
             } else {
                 // A task of its own: readers may leave, the read still ends and gives its permit back.
-                let task = tokio::spawn(Arc::clone(self).fetch(channel, after));
+                let task = self.runtime.spawn(Arc::clone(&self).fetch(wish));
                 let reading = task
                     .map(|result| {
                         result.unwrap_or_else(|error| Err(Unavailable(error.to_string())))
@@ -101,14 +113,16 @@ impl History {
         reading.await
     }
 
-    async fn fetch(
-        self: Arc<Self>,
-        channel: Arc<Channel>,
-        after: u64,
-    ) -> Result<Arc<Stretch>, Unavailable> {
+    async fn fetch(self: Arc<Self>, wish: Wish) -> Result<Arc<Stretch>, Unavailable> {
+        let Wish {
+            channel,
+            epoch,
+            after,
+            tip,
+        } = wish;
         let _forget = Forget {
             history: &self,
-            key: Some((channel.name().clone(), after)),
+            key: Some((channel.clone(), after)),
         };
         let _permit = self
             .permits
@@ -116,21 +130,22 @@ impl History {
             .await
             .map_err(|_| Unavailable("closing".into()))?;
         self.metrics.history_reads.inc();
-        // Before the read: what was offered by now was stored by now, so a complete read holds it.
-        let (_, tip) = channel.tip();
-        let replay = self.broker.replay(channel.name(), after).await?;
+        let replay = self.broker.replay(&channel, after).await?;
         let mut bytes = 0;
         let frames = replay.messages.into_iter().map(|message| {
-            let frame = encode(channel.name(), &replay.epoch, &message, 0);
+            let frame = encode(&channel, &replay.epoch, &message, 0);
             bytes += frame.suffix.len();
             Arc::new(frame)
         });
         let frames: Vec<_> = frames.collect();
+        // What was offered before the read was stored before it, so a complete read holds it; positions of another epoch
+        // say nothing.
+        let tip = if replay.epoch == epoch { tip } else { after };
         let whole_to = replay
             .complete
             .then(|| frames.last().map_or(tip, |frame| tip.max(frame.offset)));
         let stretch = Arc::new(Stretch {
-            channel: channel.name().clone(),
+            channel,
             after,
             epoch: replay.epoch,
             frames,
@@ -139,7 +154,7 @@ impl History {
             bytes,
         });
         self.recent()
-            .keep(channel.name(), Arc::clone(&stretch), Instant::now());
+            .keep(&stretch.channel, Arc::clone(&stretch), Instant::now());
         Ok(stretch)
     }
 

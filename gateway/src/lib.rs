@@ -1,19 +1,23 @@
 //! The gateway server: keeps the WebSocket connections of one pod and delivers notifications to them.
 //!
 //! ```text
-//! socket ─► listener ─► handshake (HTTP, auth, room) ─► connection ◄── hub ◄── broker ◄── publish
-//!                            │                           │  ▲
-//!                        registry (places, sessions)     │  └─ history (what the hub no longer has)
-//!                                                        └─ inbound, feed, farewell
+//!            ┌──────────────── shard: one thread, one runtime ────────────────┐   ┌──── control runtime ────┐
+//! socket ─►  │ listener ─► handshake (HTTP, auth, room) ─► connection ◄─ rings │ ◄─ hub ◄── broker ◄── publish
+//!            │                                              │ ▲   ▲            │   │        history          │
+//!            │                    inbound, feed, farewell ◄─┘ │   └ wheel      │   │ drain  admin  shutdown  │
+//!            └────────────────────────────────────── inbox ───┴────────────────┘ ◄─┴─────────────────────────┘
 //! admin /v1/drain ─► drain (plan and pacing are pure) ─► migrate in slots, newcomers get 503
 //! every second: readings (memory, connections, tasks) ─► breaker (pure) ─► newcomers get 503
 //! SIGUSR2, /debug/heap ─► forensics: who holds memory, who asks for it
 //! SIGTERM ─► shutdown: not ready, accept for the endpoint lag, the same drain, exit
 //! ```
 //!
-//! Nothing is queued per connection. The hub keeps a bounded ring of encoded frames per channel; a connection holds one position
-//! per channel and reads on from there when its window and its socket allow. What the ring no longer covers comes from the
-//! broker's history. A reader checks on every frame that the one before it was its own last: see `hub::ring`.
+//! A connection lives and dies on the thread that accepted it. Shards share read-only frames, a count of connections, and the inbox
+//! that each of them has; the hub's table is touched when a shard's first follower of a channel comes or its last one leaves.
+//!
+//! Nothing is queued per connection. A shard keeps a bounded ring of encoded frames per channel; a connection holds one position per
+//! channel and reads on from there when its window and its socket allow. What the ring no longer covers comes from the broker's
+//! history. A reader checks on every frame that the one before it was its own last: see `hub::ring`.
 
 pub mod admin;
 pub mod auth;
@@ -38,6 +42,7 @@ pub mod listener;
 pub mod metrics;
 pub mod publish;
 pub mod registry;
+pub mod shard;
 pub mod shutdown;
 pub mod tuning;
 

@@ -52,21 +52,63 @@ pub const TCP_USER_TIMEOUT: Duration = Duration::from_mins(1);
 /// A socket that took nothing for this long is closed as slow.
 pub const SLOW_AFTER: Duration = Duration::from_secs(45);
 
-/// Read buffer of one WebSocket, bytes, allocated with the connection. Client messages are small.
+/// Most shards: one bit each in the hub's table. More processors than that are left to the kernel's network side.
+pub const SHARDS_MAX: u16 = 64;
+
+/// Threads of the control runtime, which serves publishers, the operator and the broker.
+pub const CONTROL_THREADS: usize = 2;
+
+/// Tasks that a shard runs before it looks at its sockets: at about 8 us for a write, half a millisecond.
+pub const SHARD_TASKS_PER_POLL: u32 = 61;
+
+/// Longest wait for a shard's answer to the control side; one that takes longer is stuck and not waited for.
+pub const SHARD_ANSWER: Duration = Duration::from_secs(1);
+
+/// Messages that wait for one shard; beyond it the shard is told to look into history instead.
+pub const SHARD_QUEUE: usize = 8192;
+
+/// Bytes of messages that wait for one shard, see [`SHARD_QUEUE`].
+pub const SHARD_QUEUE_BYTES: usize = 16 * 1024 * 1024;
+
+/// Places for deliveries that a shard keeps between bursts.
+pub const SPARE_DELIVERIES: usize = 256;
+
+/// Connections that a shard wakes before it lets them run: about 20 us.
+pub const TOLD_PER_TURN: usize = 256;
+
+/// Step of a shard's timer wheel, milliseconds. No deadline needs to be met more exactly.
+pub const TIMER_TICK_MS: u64 = 25;
+
+/// The buffer that all sockets of a shard are read into, bytes.
+pub const SCRATCH_BYTES: usize = 16 * 1024;
+
+/// Reads from one socket before others run.
+pub const READS_PER_TURN: usize = 2;
+
+/// Client messages that one connection handles before others run; a ping of a client with many channels takes 10 us.
+pub const CLIENT_MESSAGES_PER_TURN: usize = 32;
+
+/// Bytes of answers that one connection gathers before they are written.
+pub const REPLIES_PER_TURN_BYTES: usize = 16 * 1024;
+
+/// Read buffer of a decoder, bytes. Only shards and connections in the middle of a client's frame have one.
 pub const READ_BUFFER_BYTES: usize = 1024;
 
-/// Frames gather in the write buffer up to this size, bytes, before the socket is tried: one segment's worth.
-pub const WRITE_BUFFER_BYTES: usize = 4 * 1024;
+/// Slices of an outbox that are written with one call.
+pub const OUTBOX_SLICES: usize = 64;
 
-/// Room in the write buffer beyond one largest frame, bytes, for pongs, answers and Close frames of a blocked socket.
+/// Room in the outbox beyond one largest frame, bytes, for pongs, answers and Close frames of a blocked socket.
 /// A client that makes the server queue more than this without reading is closed as slow.
-pub const WRITE_BUFFER_SLACK_BYTES: usize = 32 * 1024;
+pub const OUTBOX_SLACK_BYTES: usize = 32 * 1024;
 
 /// What a `message` frame adds to the published data, bytes: channel name (escaped), epoch, numbers.
 pub const FRAME_OVERHEAD_BYTES: usize = 2 * 1024;
 
 /// Messages that one connection writes before it lets others run.
 pub const MESSAGES_PER_TURN: usize = 64;
+
+/// Messages that one connection writes with one call: two slices each, and the kernel takes 1,024.
+pub const MESSAGES_PER_WRITE: usize = 32;
 
 /// Longest wait for a socket to take the last frames and the Close frame.
 pub const FAREWELL_FLUSH: Duration = Duration::from_secs(2);
@@ -123,6 +165,9 @@ pub const RINGS_BYTES: usize = 64 * 1024 * 1024;
 
 /// Frames older than this leave the ring at the next sweep, so that quiet channels hold no memory.
 pub const RING_AGE: Duration = Duration::from_secs(30);
+
+/// The same when all rings together have reached [`RINGS_BYTES`].
+pub const RING_AGE_CROWDED: Duration = Duration::from_secs(1);
 
 /// Interval of ring sweeps.
 pub const RING_SWEEP: Duration = Duration::from_secs(5);
@@ -241,7 +286,7 @@ pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Largest body of an admin request, bytes.
 pub const ADMIN_BODY_BYTES: usize = 16 * 1024;
 
-/// `/livez` fails when the control runtime has not run for this long.
+/// `/livez` fails when the control runtime or a shard has not run for this long.
 pub const LIVENESS_STUCK: Duration = Duration::from_mins(1);
 
 /// Longest wait at exit for requests and sockets that are being closed.

@@ -1,30 +1,35 @@
-//! Effects (sockets): opens ports and takes clients' connections in. It stays open until the process ends: while the gateway
+//! Effects (sockets): opens ports and takes clients' connections in, on each shard. It stays open until the process ends: while the gateway
 //! closes, newcomers are told so by the handshake rather than reset by the kernel.
 
 use std::io;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
 use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::spawn_local;
 
 use crate::core::Core;
+use crate::shard::Shard;
 use crate::{events, handshake, limits};
 
-/// Opens a port.
-pub fn open(address: SocketAddr) -> io::Result<TcpListener> {
+/// Opens a port. A `shared` one can be opened several times; the kernel then spreads newcomers over all of them.
+pub fn open(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     // A restarted process must not wait for the old one's closed connections.
     socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(limits::LISTEN_BACKLOG)?;
-    TcpListener::from_std(socket.into())
+    Ok(socket.into())
 }
 
-/// Takes clients in, for ever; ends with its task.
-pub async fn accept(core: Arc<Core>, listener: TcpListener) {
+/// Takes a shard's clients in, for ever; ends with its task.
+pub async fn accept(shard: Rc<Shard>, listener: TcpListener) {
+    let core = shard.core();
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -43,14 +48,10 @@ pub async fn accept(core: Arc<Core>, listener: TcpListener) {
         }
         let accepted = Instant::now();
         if let Ok(permit) = Arc::clone(&core.handshakes).try_acquire_owned() {
-            tokio::spawn(handshake::serve(
-                Arc::clone(&core),
-                stream,
-                accepted,
-                permit,
-            ));
+            let shard = Rc::clone(&shard);
+            spawn_local(handshake::serve(shard, stream, accepted, permit));
         } else {
-            tokio::spawn(handshake::turn_away(Arc::clone(&core), stream));
+            spawn_local(handshake::turn_away(Arc::clone(core), stream));
         }
     }
 }

@@ -78,6 +78,7 @@ fn serve(flags: &Serve) -> ExitCode {
 
 fn runtime() -> Option<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(sluice_gateway::limits::CONTROL_THREADS)
         .enable_all()
         .build()
         .map_err(|error| tracing::error!(%error, "no runtime"))

@@ -113,6 +113,8 @@ pub struct Metrics {
     pub live_missed: Counter,
     /// Sockets closed without waiting for the peer's FIN because too many waited.
     pub reaper_full: Counter,
+    /// Times a shard did not take messages in time and was sent to history.
+    pub shard_queue_full: Counter,
     /// What newcomers use up, and whether they are refused for it.
     pub breaker: breaker::numbers::Numbers,
     /// Stalls, late answers and what followed from them.
@@ -151,6 +153,7 @@ impl Metrics {
             ring_bytes: Gauge::default(),
             live_missed: Counter::default(),
             reaper_full: Counter::default(),
+            shard_queue_full: Counter::default(),
             breaker: breaker::numbers::Numbers::default(),
             health: health::numbers::Numbers::default(),
             heap: forensics::gauges::HeapGauges::default(),
@@ -271,6 +274,11 @@ impl Metrics {
             self.reaper_full.clone(),
         );
         r.register(
+            "sluice_shard_queue_full",
+            "Times a shard did not take messages in time",
+            self.shard_queue_full.clone(),
+        );
+        r.register(
             "sluice_welcomes",
             "Accepted connections by kind of login",
             self.welcomes.clone(),
@@ -340,22 +348,4 @@ impl Metrics {
 /// A count as gauges take it.
 pub fn level(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
-}
-
-/// A gauge that goes back by itself.
-#[derive(Debug)]
-pub struct Held(Gauge);
-
-impl Held {
-    /// Adds one until dropped.
-    pub fn new(gauge: &Gauge) -> Self {
-        gauge.inc();
-        Self(gauge.clone())
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
 }

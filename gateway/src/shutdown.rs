@@ -28,9 +28,8 @@ pub async fn terminate(core: &Arc<Core>) {
     // Endpoints may still name this pod: clients who come are told 503 rather than refused by the kernel, and publishers are
     // served. Their Service knew nothing of a drain before, so the lag counts from the signal however long clients were refused.
     tokio::time::sleep(ending.endpoint_lag.saturating_sub(began.elapsed())).await;
-    let lingering = core.reaper.acquire_many(limits::REAPED_SOCKETS as u32);
     // Bounded by the reaper's own limit; after it the kernel closes what is left.
-    let _ = tokio::time::timeout(limits::EXIT_WAIT, lingering).await;
+    let _ = tokio::time::timeout(limits::EXIT_WAIT, core.registry.all_closed()).await;
     events::stopped(began.elapsed());
 }
 

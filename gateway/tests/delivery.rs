@@ -346,6 +346,34 @@ async fn a_replaced_connection_goes_on_beside_the_new_one() {
 }
 
 #[tokio::test]
+async fn a_second_subscribe_is_answered_like_the_first() {
+    let gateway = alone(&[]);
+    let mut ann = Client::welcomed(&gateway, "user=ann&channels=news", 2).await;
+    publish(&gateway, "news", json!(1)).await;
+    let seen = ann.message().await;
+    let query = format!(
+        "resume={}&channels=news@{}:{}",
+        ann.resume_token, seen.epoch, seen.offset
+    );
+    let mut again = Client::welcomed(&gateway, &query, 2).await;
+    for (channel, recovered) in [("news", true), ("user:ann", false)] {
+        again
+            .send(&ClientMessage::Subscribe {
+                channel: sluice_protocol::ChannelName::new(channel).unwrap(),
+                after: None,
+                reference: None,
+            })
+            .await;
+        assert!(
+            matches!(again.next().await, ServerMessage::Subscribed(s) if s.channel.as_str() == channel && s.recovered == recovered),
+            "{channel}"
+        );
+    }
+    publish(&gateway, "news", json!(2)).await;
+    assert_eq!(again.data(1).await, [2]);
+}
+
+#[tokio::test]
 async fn channels_come_and_go() {
     let gateway = alone(&[]);
     let mut ann = Client::welcomed(&gateway, "user=ann", 1).await;

@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{Client, End, PATIENCE, Refused, alone, eventually};
 use proptest::prelude::*;
@@ -111,19 +111,19 @@ async fn frames_that_come_with_the_request_are_not_lost() {
     tokio::time::timeout(PATIENCE, pong).await.expect("no pong");
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_head_that_does_not_end_is_given_up() {
     let gateway = alone(&[]);
     let mut silent = open(&gateway).await;
     let mut dripping = open(&gateway).await;
     silent.write_all(b"GET /v1/con").await.unwrap();
-    let began = tokio::time::Instant::now();
+    let began = Instant::now();
     let drip = async {
         for byte in connect("user=ann", &format!("x: {}\r\n", "y".repeat(4000))).bytes() {
             if dripping.write_all(&[byte]).await.is_err() {
                 return;
             }
-            tokio::time::sleep(Duration::from_millis(500)).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
         panic!("was never cut off");
     };
@@ -143,7 +143,7 @@ async fn a_head_that_does_not_end_is_given_up() {
     assert_eq!(gateway.core().handshakes_in_progress(), 0);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn slow_heads_are_hurried_while_places_are_scarce() {
     let gateway = alone(&[]);
     let taken = limits::HANDSHAKES_IN_PROGRESS - limits::HANDSHAKES_CROWDED_BELOW;
@@ -159,9 +159,9 @@ async fn slow_heads_are_hurried_while_places_are_scarce() {
             .unwrap();
         let mut slow = open(&gateway).await;
         slow.write_all(b"GET /").await.unwrap();
-        let began = tokio::time::Instant::now();
+        let began = Instant::now();
         let _ = slow.read(&mut [0; 1]).await;
-        let (least, most) = (patience.mul_f64(0.9), patience.mul_f64(1.5));
+        let (least, most) = (patience.mul_f64(0.9), patience + Duration::from_secs(3));
         assert!(
             (least..most).contains(&began.elapsed()),
             "{:?}",
@@ -425,7 +425,7 @@ async fn nothing_is_left(gateway: &Gateway) {
     eventually("nothing is left", || {
         core.handshakes_in_progress() == 0
             && core.metrics.connections.get() == 0
-            && core.reaper.available_permits() == limits::REAPED_SOCKETS
+            && core.registry.lingering() == 0
     })
     .await;
 }

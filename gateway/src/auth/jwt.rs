@@ -7,6 +7,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation, decode, decode_he
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use sluice_protocol::UserId;
+use tokio::runtime::Handle;
 
 use super::AuthError;
 use super::cache::{TokenCache, TokenHash};
@@ -63,12 +64,16 @@ impl std::fmt::Debug for Verifier {
 }
 
 impl Verifier {
-    /// Reads a key file; a URL is fetched with the first token.
-    pub fn new(config: &TokenConfig, metrics: HandshakeMetrics) -> Result<Self, ConfigError> {
+    /// Reads a key file; a URL is fetched with the first token, by `runtime`.
+    pub fn new(
+        config: &TokenConfig,
+        metrics: HandshakeMetrics,
+        runtime: Handle,
+    ) -> Result<Self, ConfigError> {
         let keys = match &config.source {
             KeySource::Hmac(secret) => Keys::Secret(DecodingKey::from_secret(secret)),
-            KeySource::JwksFile(path) => Keys::Set(KeySet::file(path.clone())?),
-            KeySource::JwksUrl(url) => Keys::Set(KeySet::url(url.clone())),
+            KeySource::JwksFile(path) => Keys::Set(KeySet::file(path.clone(), runtime)?),
+            KeySource::JwksUrl(url) => Keys::Set(KeySet::url(url.clone(), runtime)),
         };
         Ok(Self {
             keys,

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use jsonwebtoken::jwk::{AlgorithmParameters, JwkSet};
 use jsonwebtoken::{Algorithm, DecodingKey};
+use tokio::runtime::Handle;
 use tokio::sync::{Mutex as Turn, Semaphore};
 
 use super::AuthError;
@@ -49,6 +50,8 @@ pub struct KeySet(Arc<Inner>);
 
 struct Inner {
     source: Source,
+    /// Reads the set: shards have no time for it, and come and go with their threads.
+    runtime: Handle,
     current: RwLock<Arc<Snapshot>>,
     /// One read at a time, so that a thousand tokens with a new key cause one.
     turn: Turn<()>,
@@ -56,15 +59,15 @@ struct Inner {
     tried: Mutex<Option<Instant>>,
     refreshing: AtomicBool,
     /// Handshakes that may wait for a read; a source that hangs must not hold every one of them.
-    waiters: Semaphore,
+    waiters: Arc<Semaphore>,
 }
 
 /// A key and the version of the set that it is from.
 pub type Found = (Arc<PublicKey>, u64);
 
 impl KeySet {
-    /// From a file, which must be readable now.
-    pub fn file(path: PathBuf) -> Result<Self, ConfigError> {
+    /// From a file, which must be readable now. Later reads are `runtime`'s.
+    pub fn file(path: PathBuf, runtime: Handle) -> Result<Self, ConfigError> {
         let wrong = |source| ConfigError::File {
             path: path.clone(),
             source,
@@ -73,28 +76,29 @@ impl KeySet {
         let keys = parse(&text).map_err(|reason| {
             wrong(std::io::Error::new(std::io::ErrorKind::InvalidData, reason))
         })?;
-        let set = Self::new(Source::File(path));
+        let set = Self::new(Source::File(path), runtime);
         set.0.replace(text, keys);
         Ok(set)
     }
 
-    /// From a URL, fetched when first needed.
-    pub fn url(url: String) -> Self {
+    /// From a URL, fetched by `runtime` when first needed.
+    pub fn url(url: String, runtime: Handle) -> Self {
         let client = reqwest::Client::builder()
             .timeout(limits::JWKS_REQUEST)
             .build()
             .unwrap_or_default();
-        Self::new(Source::Url { url, client })
+        Self::new(Source::Url { url, client }, runtime)
     }
 
-    fn new(source: Source) -> Self {
+    fn new(source: Source, runtime: Handle) -> Self {
         Self(Arc::new(Inner {
             source,
+            runtime,
             current: RwLock::default(),
             turn: Turn::new(()),
             tried: Mutex::default(),
             refreshing: AtomicBool::new(false),
-            waiters: Semaphore::new(limits::JWKS_WAITERS),
+            waiters: Arc::new(Semaphore::new(limits::JWKS_WAITERS)),
         }))
     }
 
@@ -115,10 +119,18 @@ impl KeySet {
         if let Some(found) = self.known(id, algorithm) {
             return Ok(found);
         }
-        let Ok(_waiter) = self.0.waiters.try_acquire() else {
+        let Ok(waiter) = Arc::clone(&self.0.waiters).try_acquire_owned() else {
             return Err(AuthError::Unavailable("too many wait for the keys".into()));
         };
-        let failure = self.0.refresh(asked).await.err();
+        let inner = Arc::clone(&self.0);
+        let reading = self.0.runtime.spawn(async move {
+            let _waiter = waiter;
+            inner.refresh(asked).await
+        });
+        let read = reading
+            .await
+            .unwrap_or_else(|error| Err(error.to_string()));
+        let failure = read.err();
         let current = self.0.snapshot();
         let key = choose(&current.keys, id, algorithm).ok_or_else(|| match failure {
             // Keys that were never read cannot refuse anybody.
@@ -141,7 +153,7 @@ impl KeySet {
             return;
         }
         let inner = Arc::clone(&self.0);
-        tokio::spawn(async move {
+        self.0.runtime.spawn(async move {
             // A failure is logged, and tried again with the next token.
             let _ = inner.refresh(Instant::now()).await;
             inner.refreshing.store(false, Ordering::Release);

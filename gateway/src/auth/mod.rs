@@ -8,6 +8,7 @@ pub mod resume;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sluice_protocol::{ErrorCode, UserId};
+use tokio::runtime::Handle;
 
 use crate::config::{Config, ConfigError};
 use crate::handshake::metrics::{Check, HandshakeMetrics};
@@ -85,12 +86,16 @@ pub struct Auth {
 }
 
 impl Auth {
-    /// Reads key files; a key set behind a URL is fetched with the first token.
-    pub fn new(config: &Config, metrics: HandshakeMetrics) -> Result<Self, ConfigError> {
+    /// Reads key files; a key set behind a URL is fetched with the first token. What has to be read later is read by `runtime`.
+    pub fn new(
+        config: &Config,
+        metrics: HandshakeMetrics,
+        runtime: Handle,
+    ) -> Result<Self, ConfigError> {
         let verifier = config
             .tokens
             .as_ref()
-            .map(|tokens| Verifier::new(tokens, metrics.clone()))
+            .map(|tokens| Verifier::new(tokens, metrics.clone(), runtime))
             .transpose()?;
         Ok(Self {
             dev: config.dev,
@@ -117,7 +122,7 @@ impl Auth {
     }
 
     /// The same without waiting; `None` when keys have to be read first, which only a login token can make necessary.
-    pub fn check_at_once(&self, credentials: &Credentials) -> Option<Result<Identity, AuthError>> {
+    fn check_at_once(&self, credentials: &Credentials) -> Option<Result<Identity, AuthError>> {
         let now = now_seconds();
         if let Some(token) = &credentials.resume {
             return Some(self.resume(token, now));

@@ -78,19 +78,19 @@ impl Breaker {
     }
 
     /// Takes a place for one connection, or refuses it. One that replaces a connection of its session here uses up nothing more.
-    pub fn admit(&self, registry: &Arc<Registry>, session: SessionId) -> Option<Place> {
+    pub async fn admit(&self, registry: &Arc<Registry>, session: SessionId) -> Option<Place> {
         let kind = self.gate.kind();
         let passes = match kind {
             Kind::Closed => true,
-            Kind::HalfOpen => registry.holds(session) || self.gate.try_one(),
-            Kind::Full => registry.holds(session),
+            Kind::HalfOpen => registry.holds(session).await || self.gate.try_one(),
+            Kind::Full => registry.holds(session).await,
             Kind::Memory | Kind::Tasks => false,
         };
         if !passes {
             self.metrics.breaker.refused(kind);
             return None;
         }
-        registry.admit(session)
+        registry.admit(session).await
     }
 
     /// Looks and decides every second, for ever; ends with its task.

@@ -20,3 +20,40 @@ pub enum Control {
     /// Close with 1012 now.
     Drained,
 }
+
+/// Orders that a connection has not looked at yet. Repeated ones of a kind replace each other, so there are never many.
+#[derive(Debug, Default)]
+pub struct Orders(Vec<Control>);
+
+impl Orders {
+    /// Adds an order.
+    pub fn push(&mut self, order: Control) {
+        let kind = std::mem::discriminant(&order);
+        self.0.retain(|known| std::mem::discriminant(known) != kind);
+        self.0.push(order);
+    }
+
+    /// Takes all, in the order in which they came.
+    pub fn take(&mut self) -> Vec<Control> {
+        std::mem::take(&mut self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_of_a_kind_counts() {
+        let mut orders = Orders::default();
+        for order in [Control::Stay, Control::Replaced, Control::Stay] {
+            orders.push(order);
+        }
+        let left = orders.take();
+        assert!(
+            matches!(left[..], [Control::Replaced, Control::Stay]),
+            "{left:?}"
+        );
+        assert!(orders.take().is_empty());
+    }
+}

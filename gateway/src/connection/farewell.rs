@@ -1,90 +1,47 @@
-//! Effects (socket): how a connection ends, and why. What was accepted is flushed, then Close, then our FIN; then the socket is
-//! read until the peer's FIN, so that no reset destroys what is still on its way.
+//! Effects (socket): how a connection ends. What was accepted is flushed, then Close, then our FIN; then the socket is read until
+//! the peer's FIN, so that no reset destroys what is still on its way. Nothing here waits: each step has its deadline on the wheel.
 
-use std::io::ErrorKind;
+use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use sluice_protocol::server::ErrorMessage;
 use sluice_protocol::{CloseCode, ErrorCode, ServerMessage};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use socket2::SockRef;
+use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
-use tokio_tungstenite::tungstenite::protocol::CloseFrame;
-use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::tungstenite::Error;
+use tokio_tungstenite::tungstenite::error::CapacityError;
 
-use super::Connection;
-use super::phase::{Event, Phase};
-use super::socket::Socket;
+use super::batch::Batch;
+use super::frame::CLOSE;
+use super::phase::Event;
+use super::{Connection, DisconnectReason};
 use crate::core::Core;
+use crate::registry::Linger;
 use crate::{events, limits};
 
-/// Why a connection ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum DisconnectReason {
-    /// The client closed it.
-    Peer,
-    /// Connection reset or broken pipe.
-    Reset,
-    /// The kernel gave up on the peer.
-    TimedOut,
-    /// Any other socket error.
-    Io,
-    /// A probe was not answered.
-    Heartbeat,
-    /// The socket took nothing for too long, or the client makes answers and does not read them.
-    Slow,
-    /// Credentials expired or were refused.
-    Auth,
-    /// A message that the protocol does not know.
-    BadRequest,
-    /// Broken framing.
-    Protocol,
-    /// Too large a message.
-    TooBig,
-    /// Moved away or closed by a drain or at shutdown.
-    Drain,
-    /// Another connection took over the session.
-    Replaced,
-    /// More frames than its rate allows.
-    Limited,
-}
-
-impl DisconnectReason {
-    /// Every reason.
-    pub const ALL: [Self; 13] = [
-        Self::Peer,
-        Self::Reset,
-        Self::TimedOut,
-        Self::Io,
-        Self::Heartbeat,
-        Self::Slow,
-        Self::Auth,
-        Self::BadRequest,
-        Self::Protocol,
-        Self::TooBig,
-        Self::Drain,
-        Self::Replaced,
-        Self::Limited,
-    ];
-
-    /// The label in metrics and logs.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Peer => "peer",
-            Self::Reset => "reset",
-            Self::TimedOut => "timed_out",
-            Self::Io => "io",
-            Self::Heartbeat => "heartbeat",
-            Self::Slow => "slow",
-            Self::Auth => "auth",
-            Self::BadRequest => "bad_request",
-            Self::Protocol => "protocol",
-            Self::TooBig => "too_big",
-            Self::Drain => "drain",
-            Self::Replaced => "replaced",
-            Self::Limited => "limited",
-        }
-    }
+/// How far a connection is on its way out.
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// Not at all.
+    Live,
+    /// The last frames are going out.
+    Flushing {
+        /// A socket that takes nothing is closed without its Close frame; there is no other way to reach it.
+        until: Instant,
+    },
+    /// Our FIN is out; the peer's is waited for.
+    Lingering {
+        /// Cut then.
+        until: Instant,
+        /// Its place among those that wait.
+        _place: Linger,
+    },
+    /// The socket may be closed.
+    Over,
 }
 
 /// The last words.
@@ -121,10 +78,6 @@ impl Farewell {
         self
     }
 
-    pub(super) fn reason(&self) -> DisconnectReason {
-        self.reason
-    }
-
     pub(super) fn slow() -> Self {
         Self::close(CloseCode::Slow, DisconnectReason::Slow)
     }
@@ -138,21 +91,16 @@ impl Farewell {
         })
     }
 
-    /// What a failed socket or broken frames mean.
+    /// What a failed socket means.
+    pub(super) fn of_io(error: &std::io::Error) -> Self {
+        Self::gone(DisconnectReason::of_io(error))
+    }
+
+    /// What broken frames mean.
     pub(super) fn of_error(error: Error) -> Self {
         match error {
             Error::ConnectionClosed | Error::AlreadyClosed => Self::gone(DisconnectReason::Peer),
-            Error::Io(error) => Self::gone(match error.kind() {
-                ErrorKind::ConnectionReset
-                | ErrorKind::BrokenPipe
-                | ErrorKind::ConnectionAborted => DisconnectReason::Reset,
-                ErrorKind::TimedOut => DisconnectReason::TimedOut,
-                ErrorKind::UnexpectedEof => DisconnectReason::Peer,
-                _ => DisconnectReason::Io,
-            }),
-            Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
-                Self::gone(DisconnectReason::Peer)
-            }
+            Error::Io(error) => Self::of_io(&error),
             Error::Capacity(CapacityError::MessageTooLong { size, max_size }) => {
                 Self::close(CloseCode::TooBig, DisconnectReason::TooBig).saying(ErrorMessage {
                     code: ErrorCode::TooBig,
@@ -167,79 +115,163 @@ impl Farewell {
             _ => Self::close(CloseCode::Protocol, DisconnectReason::Protocol),
         }
     }
+
+    /// Adds the last words.
+    fn write(self, batch: &mut Batch) {
+        let Some(code) = self.close else { return };
+        if let Some(error) = self.error {
+            batch.text(&ServerMessage::Error(error).encode());
+        }
+        let reason = code.reason().as_bytes();
+        batch.frame(CLOSE, &[&code.code().to_be_bytes(), reason].concat());
+    }
 }
 
 impl Connection {
-    /// Ends the connection. Its place is free as soon as the last words are out; the socket may linger a little longer.
-    pub(super) async fn finish(mut self, farewell: Farewell) {
-        self.phase = Phase::after(self.phase, Event::Close, std::time::Instant::now());
+    /// Begins the end: the last words are written or wait, and no channel is followed any more.
+    pub(super) fn part(&mut self, farewell: Farewell, cx: &mut Context<'_>) {
+        let now = Instant::now();
+        self.phase = self.phase.after(Event::Close, now);
         self.leave_all();
-        self.lagging = None;
-        self.core.metrics.disconnect(farewell.reason);
-        self.end_waits(std::time::Instant::now());
-        let name = self.registration.name();
-        events::disconnected(
-            &name,
-            self.identity.user.as_str(),
-            farewell.reason,
-            self.last_sent().get(),
-        );
-        let Self {
-            core,
-            mut socket,
-            registration,
-            asked_to_go,
-            ..
-        } = self;
-        say(&mut socket, farewell).await;
-        if asked_to_go {
+        (self.reading, self.checking, self.decoder) = (None, None, None);
+        (self.ready, self.behind) = <_>::default();
+        self.note_lagging();
+        let core = Arc::clone(self.shard.core());
+        core.metrics.disconnect(farewell.reason);
+        self.end_waits(now);
+        self.parted = Some(farewell.reason);
+        let delivered = self.window.last_sent().get();
+        let name = core.registry.name(self.id);
+        events::disconnected(&name, self.user.as_str(), farewell.reason, delivered);
+        let cut = farewell.reason.is_cut();
+        farewell.write(self.batch());
+        // A client that does not read gets what it is worth waiting for.
+        let writes = !cut && self.flush(cx).is_ok();
+        self.stage = if writes || (!cut && self.outbox.is_some()) {
+            let until = now + limits::FAREWELL_FLUSH;
+            Stage::Flushing { until }
+        } else {
+            Stage::Over
+        };
+    }
+
+    /// Goes on leaving, from one stage to the next.
+    pub(super) fn leave(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let now = Instant::now();
+            // The waker may have changed; nothing else is of interest any more.
+            drop(self.shard.attend(self.key, cx.waker()));
+            self.discard(cx);
+            match self.stage {
+                Stage::Live | Stage::Over => {
+                    self.depart();
+                    return Poll::Ready(());
+                }
+                Stage::Flushing { until } => {
+                    let failed = self.drain_outbox(cx).is_err();
+                    let empty = self.outbox.as_ref().is_none_or(|outbox| outbox.is_empty());
+                    if failed {
+                        self.stage = Stage::Over;
+                    } else if empty || now >= until {
+                        self.shut(cx, now);
+                    } else {
+                        self.shard.wake_at(self.key, until);
+                        return Poll::Pending;
+                    }
+                }
+                Stage::Lingering { until, .. } => {
+                    if self.ended {
+                        return Poll::Ready(());
+                    }
+                    if now >= until {
+                        cut(&self.stream);
+                        return Poll::Ready(());
+                    }
+                    self.shard.wake_at(self.key, until);
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    /// Our FIN. The place is free from now on; the socket may linger.
+    fn shut(&mut self, cx: &mut Context<'_>, now: Instant) {
+        self.outbox = None;
+        self.depart();
+        let shut = Pin::new(&mut self.stream).poll_shutdown(cx);
+        let linger = if self.ended || matches!(shut, Poll::Ready(Err(_))) {
+            None
+        } else {
+            self.shard.core().registry.linger()
+        };
+        self.stage = linger.map_or(Stage::Over, |place| Stage::Lingering {
+            until: now + limits::REAP_TIMEOUT,
+            _place: place,
+        });
+    }
+
+    /// Gives back what the client takes up; once.
+    fn depart(&mut self) {
+        let Some(guest) = self.guest.take() else {
+            return;
+        };
+        if self.asked_to_go {
+            let core = self.shard.core();
             core.drain.note_moved();
             core.metrics.drain_moved.inc();
         }
-        drop(registration);
-        reap(&core, socket.into_stream()).await;
-    }
-}
-
-/// Upgraded only to be told why not: browsers cannot see the answer to a refused upgrade.
-pub async fn refuse(core: &Arc<Core>, mut socket: Socket, error: ErrorMessage, code: CloseCode) {
-    let farewell = Farewell::close(code, DisconnectReason::Auth).saying(error);
-    say(&mut socket, farewell).await;
-    reap(core, socket.into_stream()).await;
-}
-
-async fn say(socket: &mut Socket, farewell: Farewell) {
-    let Some(code) = farewell.close else { return };
-    if let Some(error) = farewell.error {
-        let text = ServerMessage::Error(error).encode();
-        if socket.send(Message::text(text)).is_err() {
-            return;
+        self.shard.depart(self.key);
+        if let Some(reason) = self.parted {
+            guest.left(reason);
         }
     }
-    let frame = CloseFrame {
-        code: code.code().into(),
-        reason: code.reason().into(),
-    };
-    if socket.send(Message::Close(Some(frame))).is_err() {
-        return;
+
+    /// Reads and forgets what still comes: unread input at close would turn our FIN into a reset.
+    fn discard(&mut self, cx: &mut Context<'_>) {
+        if self.ended || matches!(self.stage, Stage::Over) {
+            return;
+        }
+        let mut scratch = self.shard.lend_scratch();
+        let mut reads = 0;
+        loop {
+            let mut buffer = ReadBuf::new(&mut scratch);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
+                Poll::Pending => break,
+                Poll::Ready(Err(_)) => self.stage = Stage::Over,
+                Poll::Ready(Ok(())) => self.ended = buffer.filled().is_empty(),
+            }
+            if self.ended || matches!(self.stage, Stage::Over) {
+                break;
+            }
+            reads += 1;
+            if reads == limits::READS_PER_TURN {
+                cx.waker().wake_by_ref();
+                break;
+            }
+        }
+        self.shard.return_scratch(scratch);
     }
-    let flushed = std::future::poll_fn(|cx| socket.poll_flush(cx));
-    // A socket that takes nothing is closed without its Close frame; there is no other way to reach it.
-    let _ = tokio::time::timeout(limits::FAREWELL_FLUSH, flushed).await;
 }
 
 /// Shuts the write side and reads until the peer's FIN, for a bounded time and number of sockets.
-pub(crate) async fn reap(core: &Arc<Core>, mut stream: TcpStream) {
-    let Ok(_permit) = Arc::clone(&core.reaper).try_acquire_owned() else {
-        core.metrics.reaper_full.inc();
+pub(crate) async fn reap(core: &Core, mut stream: TcpStream) {
+    let Some(_place) = core.registry.linger() else {
         return;
     };
     let until_fin = async {
         stream.shutdown().await?;
         let mut scratch = [0; 2048];
         while stream.read(&mut scratch).await? > 0 {}
-        std::io::Result::Ok(())
+        io::Result::Ok(())
     };
-    // Either outcome ends with the descriptor closed.
-    let _ = tokio::time::timeout(limits::REAP_TIMEOUT, until_fin).await;
+    let waited = tokio::time::timeout(limits::REAP_TIMEOUT, until_fin).await;
+    if waited.is_err() {
+        cut(&stream);
+    }
+}
+
+/// A peer that does not end its side in time is reset, so that the kernel keeps nothing for it either.
+fn cut(stream: &TcpStream) {
+    // It fails on a socket that is gone already.
+    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }

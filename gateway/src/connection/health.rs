@@ -11,13 +11,15 @@ impl Connection {
     /// A frame came: a probe is answered by it, in time or late.
     pub(super) fn heard(&mut self, now: Instant) {
         if let Some(since) = self.liveness.waiting_since() {
-            let rules = self.core.tuning.health();
-            let numbers = &self.core.metrics.health;
+            let core = self.shard.core();
+            let rules = core.tuning.health();
+            let numbers = &core.metrics.health;
             let waited = now.saturating_duration_since(since);
             numbers.waited(Wait::Answer, waited.as_secs_f64());
             if waited >= Duration::from_secs(rules.answer_seconds.into()) {
                 numbers.events.inc();
-                self.health.timeout(self.since_start(now), &rules);
+                let at = now.saturating_duration_since(core.started);
+                self.health.timeout(at, &rules);
             }
         }
         self.liveness.heard(now);
@@ -25,12 +27,12 @@ impl Connection {
 
     /// Counts a stall, and evicts who has had too many troubles lately. Gives the moment of the next look.
     pub(super) fn check_health(&mut self, now: Instant) -> Result<Option<Instant>, Farewell> {
-        let stuck_since = self.socket.stuck_since().map(|at| self.since_start(at));
+        let stuck_since = self.stuck_since().map(|at| self.since_start(at));
         // Nearly always: the thresholds are behind a lock that all connections share.
         if self.health.is_spotless(stuck_since) {
             return Ok(None);
         }
-        let (core, at) = (&self.core, self.since_start(now));
+        let (at, core) = (self.since_start(now), self.shard.core());
         if let Some(lasted) = self.health.ended_stall(stuck_since, at) {
             core.metrics
                 .health
@@ -52,7 +54,7 @@ impl Connection {
             Verdict::Evict => {
                 core.metrics.health.evictions.inc();
                 let score = self.health.score(at, &rules);
-                events::unhealthy(&self.registration.name(), score);
+                events::unhealthy(&core.registry.name(self.id), score);
                 Err(Farewell::slow())
             }
         }
@@ -60,12 +62,13 @@ impl Connection {
 
     /// The connection ends: so do its waits, unanswered.
     pub(super) fn end_waits(&mut self, now: Instant) {
-        let numbers = &self.core.metrics.health;
+        let core = self.shard.core();
+        let numbers = &core.metrics.health;
         if let Some(since) = self.liveness.waiting_since() {
             let waited = now.saturating_duration_since(since);
             numbers.waited(Wait::Answer, waited.as_secs_f64());
         }
-        let at = now.saturating_duration_since(self.core.started);
+        let at = now.saturating_duration_since(core.started);
         if let Some(lasted) = self.health.ended_stall(None, at) {
             numbers.waited(Wait::Write, lasted.as_secs_f64());
         }
@@ -73,6 +76,6 @@ impl Connection {
 
     /// On the clock that health scores are kept by.
     fn since_start(&self, at: Instant) -> Duration {
-        at.saturating_duration_since(self.core.started)
+        at.saturating_duration_since(self.shard.core().started)
     }
 }

@@ -24,18 +24,23 @@ enum Probe {
 /// One peer's signs of life.
 #[derive(Clone, Copy, Debug)]
 pub struct Liveness {
-    silence: Duration,
-    patience: Duration,
     heard: Instant,
     probe: Probe,
 }
 
+/// The same for all peers.
+#[derive(Clone, Copy, Debug)]
+pub struct Rule {
+    /// A peer is probed after this.
+    pub silence: Duration,
+    /// It is given up this long after the probe left.
+    pub patience: Duration,
+}
+
 impl Liveness {
-    /// Probes after `silence`, gives up `patience` after a probe left.
-    pub fn new(silence: Duration, patience: Duration, now: Instant) -> Self {
+    /// Just heard.
+    pub fn new(now: Instant) -> Self {
         Self {
-            silence,
-            patience,
             heard: now,
             probe: Probe::None,
         }
@@ -63,17 +68,18 @@ impl Liveness {
     }
 
     /// What to do now.
-    pub fn check(&mut self, now: Instant) -> Verdict {
+    pub fn check(&mut self, rule: Rule, now: Instant) -> Verdict {
+        let Rule { silence, patience } = rule;
         match self.probe {
-            Probe::None if now >= self.heard + self.silence => {
+            Probe::None if now >= self.heard + silence => {
                 self.probe = Probe::Queued;
                 Verdict::Probe
             }
-            Probe::None => Verdict::Wait(self.heard + self.silence),
+            Probe::None => Verdict::Wait(self.heard + silence),
             // Stuck behind a blocked socket: the rule for slow readers decides.
-            Probe::Queued => Verdict::Wait(now + self.silence),
-            Probe::Sent(at) if now >= at + self.patience => Verdict::Dead,
-            Probe::Sent(at) => Verdict::Wait(at + self.patience),
+            Probe::Queued => Verdict::Wait(now + silence),
+            Probe::Sent(at) if now >= at + patience => Verdict::Dead,
+            Probe::Sent(at) => Verdict::Wait(at + patience),
         }
     }
 }
@@ -84,36 +90,43 @@ mod tests {
 
     const SILENCE: Duration = Duration::from_secs(30);
     const PATIENCE: Duration = Duration::from_secs(6);
+    const RULE: Rule = Rule {
+        silence: SILENCE,
+        patience: PATIENCE,
+    };
 
     #[test]
     fn silence_is_probed_and_then_ended() {
         let start = Instant::now();
-        let mut peer = Liveness::new(SILENCE, PATIENCE, start);
-        assert_eq!(peer.check(start), Verdict::Wait(start + SILENCE));
-        assert_eq!(peer.check(start + SILENCE), Verdict::Probe);
+        let mut peer = Liveness::new(start);
+        assert_eq!(peer.check(RULE, start), Verdict::Wait(start + SILENCE));
+        assert_eq!(peer.check(RULE, start + SILENCE), Verdict::Probe);
         let left = start + SILENCE + Duration::from_secs(2);
         peer.flushed(left);
-        assert_eq!(peer.check(left), Verdict::Wait(left + PATIENCE));
-        assert_eq!(peer.check(left + PATIENCE), Verdict::Dead);
+        assert_eq!(peer.check(RULE, left), Verdict::Wait(left + PATIENCE));
+        assert_eq!(peer.check(RULE, left + PATIENCE), Verdict::Dead);
     }
 
     #[test]
     fn a_probe_that_never_left_ends_nothing() {
         let start = Instant::now();
-        let mut peer = Liveness::new(SILENCE, PATIENCE, start);
-        assert_eq!(peer.check(start + SILENCE), Verdict::Probe);
+        let mut peer = Liveness::new(start);
+        assert_eq!(peer.check(RULE, start + SILENCE), Verdict::Probe);
         let much_later = start + SILENCE * 10;
-        assert_eq!(peer.check(much_later), Verdict::Wait(much_later + SILENCE));
+        assert_eq!(
+            peer.check(RULE, much_later),
+            Verdict::Wait(much_later + SILENCE)
+        );
     }
 
     #[test]
     fn any_frame_is_life() {
         let start = Instant::now();
-        let mut peer = Liveness::new(SILENCE, PATIENCE, start);
-        assert_eq!(peer.check(start + SILENCE), Verdict::Probe);
+        let mut peer = Liveness::new(start);
+        assert_eq!(peer.check(RULE, start + SILENCE), Verdict::Probe);
         peer.flushed(start + SILENCE);
         let heard = start + SILENCE + PATIENCE;
         peer.heard(heard);
-        assert_eq!(peer.check(heard), Verdict::Wait(heard + SILENCE));
+        assert_eq!(peer.check(RULE, heard), Verdict::Wait(heard + SILENCE));
     }
 }

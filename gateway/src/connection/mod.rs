@@ -1,224 +1,222 @@
-//! Effects (socket, timers): one task per connection. It reads the client, and it reads the channels' rings from its own
-//! positions whenever window and socket allow, so nothing is ever queued for it.
+//! Effects (socket, shard): one task per connection. It reads the client, and it reads the channels' rings from its own positions
+//! whenever window and socket allow, so nothing is ever queued for it.
 //!
 //! ```text
-//! socket ─► inbound (client messages) ─┐          ┌─ feed (ring, history) ─► socket
-//! mailbox (news, orders) ──────────────┴► turn ───┤
-//! timer (liveness, slow, phase, expiry) ┘         └─ farewell (error, Close, FIN)
+//! socket ─► decoder ─► inbound (client messages) ─┐        ┌─ feed (rings, history) ─┐
+//! shard: news, orders ────────────────────────────┴► turn ─┤                         ├─► batch ─► socket
+//! shard: wheel (liveness, slow, phase, expiry) ────────────┘─ farewell ──────────────┘      └─► outbox
 //! ```
+//!
+//! The task is this struct and nothing else: a hand-written future, so that its size is what is written here. Buffers belong to the
+//! shard; the boxes below exist only while there is something in them.
 
+pub mod batch;
+pub mod boundary;
 pub mod control;
+pub mod decoder;
 mod farewell;
 mod feed;
+pub mod frame;
+pub mod guest;
 mod health;
 mod inbound;
 pub mod liveness;
+pub mod outbox;
 pub mod phase;
-pub mod socket;
+pub mod reason;
+pub mod slots;
 mod subscription;
+mod write;
 
-use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, LocalBoxFuture};
 use sluice_protocol::server::{Migrate, Welcome};
 use sluice_protocol::{
-    CloseCode, Seq, ServerMessage, Subscription as Wanted, Window, WindowLimits,
+    CloseCode, ServerMessage, Subscription as Wanted, UserId, Window, WindowLimits,
 };
-use tokio::time::Sleep;
-use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
+use tokio::net::TcpStream;
 
 use crate::auth::{Identity, now_seconds};
 use crate::broker::Unavailable;
-use crate::core::Core;
 use crate::health::score::HealthScore;
 use crate::history::Stretch;
-use crate::hub::tap::Mailbox;
-use crate::metrics::Held;
-use crate::registry::Registration;
+use crate::shard::Shard;
+use crate::shard::slab::Key;
 use crate::{events, limits};
+use batch::Batch;
 use control::Control;
+use decoder::Decoder;
+use farewell::Stage;
 pub(crate) use farewell::reap;
-pub use farewell::{DisconnectReason, Farewell, refuse};
-use liveness::{Liveness, Verdict};
+pub use farewell::Farewell;
+use frame::PING;
+use guest::Guest;
+use inbound::Checked;
+use liveness::{Liveness, Rule, Verdict};
+use outbox::Outbox;
 use phase::{Event as PhaseEvent, Phase};
-use socket::{Io, Socket};
+pub use reason::DisconnectReason;
+use slots::Slots;
 use subscription::Subscription;
 
 /// One client.
 pub struct Connection {
-    core: Arc<Core>,
-    socket: Socket,
-    identity: Identity,
-    registration: Registration,
-    mailbox: Arc<Mailbox>,
+    shard: Rc<Shard>,
+    key: Key,
+    id: u64,
+    stream: TcpStream,
+    /// Until it has said goodbye.
+    guest: Option<Box<Guest>>,
+    user: UserId,
+    /// When the credentials end, seconds since the Unix epoch.
+    expires: u64,
     slots: Vec<Option<Subscription>>,
     /// Slots that may have something to send.
-    ready: VecDeque<u16>,
+    ready: Slots,
     /// Slots that need history.
-    behind: VecDeque<u16>,
+    behind: Slots,
     reading: Option<BoxFuture<'static, ReadResult>>,
-    retry: Retry,
+    checking: Option<LocalBoxFuture<'static, Checked>>,
+    /// What is due in this turn.
+    batch: Option<Box<Batch>>,
+    /// While the socket takes nothing more; what it did not take is in it.
+    outbox: Option<Box<Outbox>>,
+    /// While a frame or message of the client is not whole, or waits.
+    decoder: Option<Box<Decoder>>,
     window: Window,
     phase: Phase,
+    stage: Stage,
     liveness: Liveness,
     health: HealthScore,
+    /// Why it ends, once that is known.
+    parted: Option<DisconnectReason>,
+    /// History is not read again before this.
+    retry_at: Option<Instant>,
+    retry_wait_ms: u16,
+    /// Which slot is being read for; no slot has the number 255.
+    reading_slot: u8,
+    /// Which slot is fed next.
+    next_slot: u8,
     asked_to_go: bool,
-    lagging: Option<Held>,
-    timer: Pin<Box<Sleep>>,
+    lagging: bool,
+    /// The client's FIN has come.
+    ended: bool,
 }
 
-type ReadResult = (u16, Result<Arc<Stretch>, Unavailable>);
+type ReadResult = Result<Arc<Stretch>, Unavailable>;
 
-/// When history may be read again after a read that failed or brought nothing.
-#[derive(Clone, Copy, Debug)]
-struct Retry {
-    wait: Duration,
-    not_before: Option<Instant>,
-}
-
-enum Event {
-    Io(Io),
-    Mail,
-    Read(ReadResult),
-    Tick,
-    Again,
-}
+const NO_SLOT: u8 = u8::MAX;
 
 impl Connection {
-    /// Runs a connection from its welcome to its end, and says why it ended.
-    pub async fn run(
-        core: Arc<Core>,
-        socket: Socket,
-        identity: Identity,
-        registration: Registration,
+    /// Starts a connection's task. `read` is what came behind the handshake.
+    pub fn start(
+        shard: &Rc<Shard>,
+        stream: TcpStream,
+        read: &[u8],
+        identity: &Identity,
+        guest: Guest,
         wanted: Vec<Wanted>,
-    ) -> DisconnectReason {
-        let now = Instant::now();
-        let silence = Duration::from_millis(core.config.heartbeat.server_ms.into());
+    ) {
+        let (key, id) = shard.enter(identity.session);
+        let config = &shard.core().config;
         let window = WindowLimits {
-            messages: core.config.limits.window_messages,
-            bytes: core.config.limits.window_bytes,
+            messages: config.limits.window_messages,
+            bytes: config.limits.window_bytes,
         };
         let mut connection = Self {
-            liveness: Liveness::new(silence, core.config.heartbeat_server_timeout, now),
-            health: HealthScore::default(),
-            mailbox: Arc::clone(registration.mailbox()),
+            shard: Rc::clone(shard),
+            key,
+            id,
+            stream,
+            guest: Some(Box::new(guest)),
+            user: identity.user.clone(),
+            expires: identity.expires,
+            slots: Vec::with_capacity(wanted.len()),
+            ready: Slots::default(),
+            behind: Slots::default(),
+            reading: None,
+            checking: None,
+            batch: None,
+            outbox: None,
+            decoder: None,
             window: Window::new(window),
             phase: Phase::Live,
-            socket,
-            identity,
-            registration,
-            slots: Vec::new(),
-            ready: VecDeque::new(),
-            behind: VecDeque::new(),
-            reading: None,
-            retry: Retry {
-                wait: limits::HISTORY_RETRY,
-                not_before: None,
-            },
+            stage: Stage::Live,
+            liveness: Liveness::new(Instant::now()),
+            health: HealthScore::default(),
+            parted: None,
+            retry_at: None,
+            retry_wait_ms: limits::HISTORY_RETRY.as_millis() as u16,
+            reading_slot: NO_SLOT,
+            next_slot: 0,
             asked_to_go: false,
-            lagging: None,
-            timer: Box::pin(tokio::time::sleep(silence)),
-            core,
+            lagging: false,
+            ended: false,
         };
-        let farewell = match connection.begin(wanted) {
-            Ok(()) => connection.live().await,
-            Err(farewell) => farewell,
-        };
-        let reason = farewell.reason();
-        connection.finish(farewell).await;
-        reason
+        if !read.is_empty() {
+            connection.decoder.insert(shard.lend_decoder()).keep(read);
+        }
+        connection.greet(identity, wanted);
+        tokio::task::spawn_local(connection);
     }
 
-    fn begin(&mut self, wanted: Vec<Wanted>) -> Result<(), Farewell> {
-        let config = &self.core.config;
+    fn greet(&mut self, identity: &Identity, wanted: Vec<Wanted>) {
+        let shard = Rc::clone(&self.shard);
+        let core = shard.core();
+        let name = core.registry.name(self.id);
+        core.metrics.welcome(identity.resumed);
+        let user = identity.user.as_str();
+        events::welcomed(&name, user, identity.resumed, wanted.len());
         self.send(&ServerMessage::Welcome(Welcome {
-            connection: self.registration.name(),
-            user: self.identity.user.clone(),
-            resume_token: self.core.auth.ticket(&self.identity),
-            heartbeat: config.heartbeat,
-            limits: config.limits,
-        }))?;
-        self.core.metrics.welcome(self.identity.resumed);
-        let name = self.registration.name();
-        events::welcomed(
-            &name,
-            self.identity.user.as_str(),
-            self.identity.resumed,
-            wanted.len(),
-        );
+            connection: name,
+            user: identity.user.clone(),
+            resume_token: core.auth.ticket(identity),
+            heartbeat: core.config.heartbeat,
+            limits: core.config.limits,
+        }));
         for Wanted { channel, after } in wanted {
-            self.subscribe(&channel, after, None)?;
+            self.subscribe(&channel, after, None);
+        }
+    }
+
+    /// Does everything that can be done now, and sees to it that the task is woken for the rest.
+    fn turn(&mut self, cx: &mut Context<'_>) -> Result<(), Farewell> {
+        self.take_mail(cx)?;
+        self.take_checked(cx)?;
+        self.drain_outbox(cx)?;
+        let mut again = self.read(cx)?;
+        // Looks at new credentials for the first time, which also lets them wake this task.
+        again |= self.take_checked(cx)?;
+        again |= self.take_history(cx)?;
+        again |= self.feed(cx)?;
+        if self.start_reading() {
+            // The same for history.
+            again |= self.take_history(cx)?;
+        }
+        self.check_time()?;
+        self.flush(cx)?;
+        self.note_lagging();
+        // What the socket took counts as acknowledged for plain clients, so the window may be open again.
+        let due = !self.ready.is_empty() || self.may_read();
+        if again || (due && self.can_send()) {
+            cx.waker().wake_by_ref();
         }
         Ok(())
     }
 
-    async fn live(&mut self) -> Farewell {
-        loop {
-            match self.turn().await {
-                Ok(()) => {}
-                Err(farewell) => return farewell,
-            }
+    fn take_mail(&mut self, cx: &Context<'_>) -> Result<(), Farewell> {
+        let (mut news, orders) = self.shard.attend(self.key, cx.waker());
+        while let Some(slot) = news.next_from(0) {
+            news.remove(slot);
+            self.make_ready(slot);
         }
-    }
-
-    /// Feeds what can be fed, then waits for the next thing to happen and handles it.
-    async fn turn(&mut self) -> Result<(), Farewell> {
-        let again = self.feed()?;
-        self.start_reading();
-        self.note_lagging();
-        self.check_time()?;
-        match self.next_event(again).await {
-            Event::Io(Io::Frame(message)) => {
-                self.heard(Instant::now());
-                self.inbound(message).await
-            }
-            Event::Io(Io::Flushed) => {
-                self.liveness.flushed(Instant::now());
-                self.window.socket_took(self.window.last_sent());
-                Ok(())
-            }
-            Event::Io(Io::Failed(error)) => Err(Farewell::of_error(error)),
-            Event::Io(Io::Ended) => Err(Farewell::gone(DisconnectReason::Peer)),
-            Event::Mail => self.read_mail(),
-            Event::Read((slot, result)) => {
-                self.reading = None;
-                self.take_history(slot, result)
-            }
-            Event::Tick | Event::Again => Ok(()),
-        }
-    }
-
-    async fn next_event(&mut self, again: bool) -> Event {
-        let Self {
-            socket,
-            mailbox,
-            reading,
-            timer,
-            ..
-        } = self;
-        tokio::select! {
-            biased;
-            io = std::future::poll_fn(|cx| socket.poll(cx)) => Event::Io(io),
-            () = mailbox.notified() => Event::Mail,
-            result = optional(reading.as_mut()) => Event::Read(result),
-            () = timer.as_mut() => Event::Tick,
-            () = tokio::task::yield_now(), if again => Event::Again,
-        }
-    }
-
-    fn read_mail(&mut self) -> Result<(), Farewell> {
-        for slot in self.mailbox.take_slots() {
-            if let Some(Some(subscription)) = self.slots.get_mut(slot as usize) {
-                subscription.tap.answered();
-                self.make_ready(slot);
-            }
-        }
-        for order in self.mailbox.take_orders() {
+        for order in orders {
             self.obey(order)?;
         }
         Ok(())
@@ -237,118 +235,145 @@ impl Connection {
                     deadline_ms: limits::MIGRATE_DEADLINE.as_millis() as u32,
                     url: None,
                     cursors,
-                }))
+                }));
             }
             Control::Stay => {
                 self.phase = self.phase.after(PhaseEvent::Stay, now);
                 self.asked_to_go = false;
-                Ok(())
             }
-            Control::Replaced => {
-                self.phase = self.phase.after(PhaseEvent::Replaced, now);
-                Ok(())
+            Control::Replaced => self.phase = self.phase.after(PhaseEvent::Replaced, now),
+            Control::Drained => {
+                return Err(Farewell::close(CloseCode::Drained, DisconnectReason::Drain));
             }
-            Control::Drained => Err(Farewell::close(CloseCode::Drained, DisconnectReason::Drain)),
         }
+        Ok(())
     }
 
-    /// Whatever is due by the clock; arms the timer for the next such moment.
+    /// Whatever is due by the clock; sets the alarm for the next such moment.
     fn check_time(&mut self) -> Result<(), Farewell> {
         let now = Instant::now();
         if let Some((code, reason)) = self.phase.due(now) {
             return Err(Farewell::close(code, reason));
         }
-        let stuck_until = self
-            .socket
-            .stuck_since()
-            .map(|since| since + limits::SLOW_AFTER);
+        let stuck_until = self.stuck_since().map(|since| since + limits::SLOW_AFTER);
         if stuck_until.is_some_and(|until| now >= until) {
             return Err(Farewell::slow());
         }
         let healthy_until = self.check_health(now)?;
-        let expires_in = Duration::from_secs(self.identity.expires.saturating_sub(now_seconds()));
+        let expires_in = Duration::from_secs(self.expires.saturating_sub(now_seconds()));
         if expires_in.is_zero() {
             return Err(Farewell::expired());
         }
-        let alive_until = match self.liveness.check(now) {
+        if self.retry_at.is_some_and(|at| now >= at) {
+            self.retry_at = None;
+        }
+        let config = &self.shard.core().config;
+        let rule = Rule {
+            silence: Duration::from_millis(config.heartbeat.server_ms.into()),
+            patience: config.heartbeat_server_timeout,
+        };
+        let alive_until = match self.liveness.check(rule, now) {
             Verdict::Wait(until) => until,
             Verdict::Probe => {
-                self.write(Message::Ping(Bytes::new()))?;
-                now + self.core.config.heartbeat_server_timeout
+                self.batch().frame(PING, &[]);
+                now + rule.patience
             }
             Verdict::Dead => {
-                return Err(Farewell::close(
-                    CloseCode::Heartbeat,
-                    DisconnectReason::Heartbeat,
-                ));
+                let reason = DisconnectReason::Heartbeat;
+                return Err(Farewell::close(CloseCode::Heartbeat, reason));
             }
         };
         let moments = [
             stuck_until,
             healthy_until,
             self.phase.deadline(),
-            self.retry.not_before,
+            self.retry_at,
             Some(now + expires_in),
         ];
         let next = moments
             .into_iter()
             .flatten()
             .fold(alive_until, Instant::min);
-        let armed = self.timer.deadline().into_std();
-        // A timer that fires early costs one look; moving it with every frame would cost more.
-        if next < armed || armed <= now {
-            self.timer.as_mut().reset(next.into());
-        }
+        self.shard.wake_at(self.key, next);
         Ok(())
     }
 
-    fn send(&mut self, message: &ServerMessage) -> Result<(), Farewell> {
-        self.write(Message::text(message.encode()))
+    /// Since when the socket has taken nothing although something waits for it.
+    fn stuck_since(&self) -> Option<Instant> {
+        self.outbox.as_ref().map(|outbox| outbox.stuck_since())
     }
 
-    fn write(&mut self, message: Message) -> Result<(), Farewell> {
-        self.socket.send(message).map_err(|error| match error {
-            // It makes us answer and does not read.
-            Error::WriteBufferFull(_) => Farewell::slow(),
-            other => Farewell::of_error(other),
-        })
+    fn send(&mut self, message: &ServerMessage) {
+        let text = message.encode();
+        self.batch().text(&text);
     }
 
-    fn can_send(&self) -> bool {
-        self.socket.stuck_since().is_none() && self.window.is_open()
+    fn batch(&mut self) -> &mut Batch {
+        let Self { batch, shard, .. } = self;
+        batch.get_or_insert_with(|| shard.lend_batch())
     }
 
     fn note_lagging(&mut self) {
         let waiting = !self.ready.is_empty() || !self.behind.is_empty();
-        let waits = waiting && !self.can_send();
-        match (&self.lagging, waits) {
-            (None, true) => {
-                self.core.metrics.outbox_full.inc();
-                self.lagging = Some(Held::new(&self.core.metrics.lagging));
-            }
-            (Some(_), false) => self.lagging = None,
-            _ => {}
+        let lagging = waiting && !self.can_send();
+        if lagging == self.lagging {
+            return;
+        }
+        self.lagging = lagging;
+        let metrics = &self.shard.core().metrics;
+        if lagging {
+            metrics.outbox_full.inc();
+            metrics.lagging.inc();
+        } else {
+            metrics.lagging.dec();
         }
     }
 
-    fn make_ready(&mut self, slot: u16) {
-        if let Some(Some(subscription)) = self.slots.get_mut(slot as usize)
-            && !subscription.queued
-        {
-            subscription.queued = true;
-            self.ready.push_back(slot);
+    fn make_ready(&mut self, slot: u8) {
+        let queued = self.behind.contains(slot) || self.reading_slot == slot;
+        if !queued && self.subscription(slot).is_some() {
+            self.ready.insert(slot);
         }
-    }
-
-    /// Number of the last message, for the log.
-    fn last_sent(&self) -> Seq {
-        self.window.last_sent()
     }
 }
 
-async fn optional<F: Future + Unpin>(future: Option<F>) -> F::Output {
-    match future {
-        Some(future) => future.await,
-        None => std::future::pending().await,
+impl Future for Connection {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let connection = self.get_mut();
+        if matches!(connection.stage, Stage::Live) {
+            match connection.turn(cx) {
+                Ok(()) => return Poll::Pending,
+                Err(farewell) => connection.part(farewell, cx),
+            }
+        }
+        connection.leave(cx)
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.leave_all();
+        self.ready = Slots::default();
+        self.behind = Slots::default();
+        self.note_lagging();
+        self.shard.forget(self.key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A task adds about 100 bytes and is rounded up to a multiple of 128, so more than this is 128 bytes for every client.
+    #[test]
+    fn a_connection_is_small() {
+        assert!(
+            size_of::<Connection>() <= 512,
+            "{}",
+            size_of::<Connection>()
+        );
+        assert!(size_of::<Option<Subscription>>() <= 64);
     }
 }

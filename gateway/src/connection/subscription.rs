@@ -1,28 +1,28 @@
-//! Effects (hub): what a connection knows about one channel that it follows: a position, no message.
+//! Effects (shard): what a connection knows about one channel that it follows: a position, no message.
 
-use std::sync::Arc;
+use std::rc::Rc;
 
 use sluice_protocol::server::{Gap, Subscribed};
 use sluice_protocol::{ChannelName, Epoch, ErrorCode, Offset, Position, Ref, ServerMessage};
 
-use super::{Connection, Farewell};
-use crate::hub::Channel;
+use super::Connection;
 use crate::hub::ring::Place;
-use crate::hub::tap::Tap;
+use crate::shard::channels::Channel;
 
 /// One followed channel.
 #[derive(Debug)]
 pub(super) struct Subscription {
-    pub(super) channel: Arc<Channel>,
-    pub(super) tap: Arc<Tap>,
+    pub(super) channel: Rc<Channel>,
+    /// Where in the channel's list of followers.
+    at: u32,
     pub(super) epoch: Epoch,
     pub(super) place: Place,
     /// `subscribed` that waits for history to say whether everything can follow.
-    pub(super) announce: Option<Announce>,
-    /// In one of the connection's queues, or being read for.
-    pub(super) queued: bool,
+    pub(super) announce: Option<Box<Announce>>,
     /// Reads in a row that brought nothing although something was missing.
     pub(super) fruitless: u8,
+    /// What `subscribed` said.
+    recovered: bool,
 }
 
 /// A `subscribed` still to be sent.
@@ -49,124 +49,105 @@ impl Connection {
         name: &ChannelName,
         after: Option<Position>,
         reference: Option<Ref>,
-    ) -> Result<(), Farewell> {
+    ) {
         if let Some(slot) = self.slot_of(name) {
             return self.answer_again(slot, reference);
         }
         if name
             .owner()
-            .is_some_and(|owner| owner != self.identity.user.as_str())
+            .is_some_and(|owner| owner != self.user.as_str())
         {
-            return self.error(
-                ErrorCode::Forbidden,
-                "a user's own channel is followed by that user only",
-                reference,
-            );
+            let text = "a user's own channel is followed by that user only";
+            return self.error(ErrorCode::Forbidden, text, reference);
         }
-        let free = self
-            .slots
-            .iter()
-            .position(Option::is_none)
-            .unwrap_or(self.slots.len());
+        let free = self.slots.iter().position(Option::is_none);
+        let free = free.unwrap_or(self.slots.len());
         if free >= sluice_protocol::limits::CHANNELS_PER_CONNECTION {
             let most = sluice_protocol::limits::CHANNELS_PER_CONNECTION;
             let text = format!("at most {most} channels fit one connection: unsubscribe from some");
             return self.error(ErrorCode::TooManyChannels, &text, reference);
         }
-        let slot = free as u16;
-        let tap = Arc::new(Tap::new(
-            self.registration.id(),
-            slot,
-            Arc::clone(&self.mailbox),
-        ));
+        let slot = free as u8;
         // Before the tip is taken: everything up to here was offered, whether or not the channel had followers then.
-        let fed_to = self.core.hub.fed_to();
-        let Some(channel) = self.core.hub.follow(name, Arc::clone(&tap)) else {
-            return self.error(
-                ErrorCode::BrokerUnavailable,
-                "the broker was not reached yet: try again",
-                reference,
-            );
+        let fed = self.shard.fed();
+        let Some((channel, at)) = self.shard.follow(name, self.key, slot) else {
+            let text = "the broker was not reached yet: try again";
+            return self.error(ErrorCode::BrokerUnavailable, text, reference);
         };
         let (epoch, tip) = channel.tip();
-        let now = tip.max(fed_to);
-        let same_epoch = after
-            .as_ref()
-            .is_some_and(|position| position.epoch == epoch);
-        let at = match &after {
-            Some(position) if same_epoch => position.offset.get(),
-            _ => now,
-        };
-        let mut subscription = Subscription {
+        let fed_to = (fed.generation == channel.generation()).then_some(fed.offset);
+        let now = tip.max(fed_to.unwrap_or(tip));
+        let asked = after.as_ref();
+        let asked = asked.filter(|position| position.epoch == epoch);
+        let same_epoch = asked.is_some();
+        let begin = asked.map_or(now, |position| position.offset.get());
+        let subscription = Subscription {
             channel,
-            tap,
+            at,
             epoch,
-            place: Place { at, checked: at },
-            announce: None,
-            queued: false,
+            place: Place {
+                at: begin,
+                checked: begin,
+            },
+            // Sent once it is known that everything can follow.
+            announce: same_epoch.then(|| {
+                Box::new(Announce {
+                    reference: reference.clone(),
+                })
+            }),
             fruitless: 0,
+            recovered: false,
         };
         let to = subscription.position();
-        if same_epoch {
-            // Sent once it is known that everything can follow.
-            subscription.announce = Some(Announce {
-                reference: reference.clone(),
-            });
-        }
         if free == self.slots.len() {
             self.slots.push(None);
         }
         self.slots[free] = Some(subscription);
         if !same_epoch {
-            self.send_subscribed(name, &to, false, reference)?;
+            self.send_subscribed(name, &to, false, reference);
             if let Some(from) = after {
-                self.send_gap(name, from, to)?;
+                self.send_gap(name, from, to);
             }
         }
         self.make_ready(slot);
-        Ok(())
     }
 
     /// Stops following.
-    pub(super) fn unsubscribe(&mut self, name: &ChannelName) -> bool {
+    pub(super) fn unsubscribe(&mut self, name: &ChannelName) {
         let Some(slot) = self.slot_of(name) else {
-            return false;
+            return;
         };
-        if let Some(subscription) = self.slots[slot as usize].take() {
-            self.core
-                .hub
-                .leave(&subscription.channel, self.registration.id());
+        if let Some(subscription) = self.slots[usize::from(slot)].take() {
+            self.shard.unfollow(&subscription.channel, subscription.at);
         }
-        self.ready.retain(|queued| *queued != slot);
-        self.behind.retain(|queued| *queued != slot);
-        true
+        self.ready.remove(slot);
+        self.behind.remove(slot);
     }
 
     /// Leaves every channel.
     pub(super) fn leave_all(&mut self) {
-        for subscription in self.slots.drain(..).flatten() {
-            self.core
-                .hub
-                .leave(&subscription.channel, self.registration.id());
+        for subscription in std::mem::take(&mut self.slots).into_iter().flatten() {
+            self.shard.unfollow(&subscription.channel, subscription.at);
         }
     }
 
     /// Sends a held-back `subscribed`.
-    pub(super) fn announce(&mut self, slot: u16, recovered: bool) -> Result<(), Farewell> {
-        let Some(Some(subscription)) = self.slots.get_mut(slot as usize) else {
-            return Ok(());
+    pub(super) fn announce(&mut self, slot: u8, recovered: bool) {
+        let Some(subscription) = self.subscription(slot) else {
+            return;
         };
         let Some(announce) = subscription.announce.take() else {
-            return Ok(());
+            return;
         };
+        subscription.recovered = recovered;
         let (name, at) = (subscription.channel.name().clone(), subscription.position());
-        self.send_subscribed(&name, &at, recovered, announce.reference)
+        self.send_subscribed(&name, &at, recovered, announce.reference);
     }
 
     /// Moves a subscription over what is gone, and says so.
-    pub(super) fn skip(&mut self, slot: u16, epoch: Epoch, to: u64) -> Result<(), Farewell> {
-        let Some(Some(subscription)) = self.slots.get_mut(slot as usize) else {
-            return Ok(());
+    pub(super) fn skip(&mut self, slot: u8, epoch: Epoch, to: u64) {
+        let Some(subscription) = self.subscription(slot) else {
+            return;
         };
         let from = subscription.position();
         subscription.epoch = epoch;
@@ -176,26 +157,32 @@ impl Connection {
         };
         subscription.fruitless = 0;
         let (name, to) = (subscription.channel.name().clone(), subscription.position());
-        self.announce(slot, false)?;
-        self.send_gap(&name, from, to)
+        self.announce(slot, false);
+        self.send_gap(&name, from, to);
     }
 
-    fn slot_of(&self, name: &ChannelName) -> Option<u16> {
+    /// Whoever has this slot.
+    pub(super) fn subscription(&mut self, slot: u8) -> Option<&mut Subscription> {
+        self.slots.get_mut(usize::from(slot))?.as_mut()
+    }
+
+    fn slot_of(&self, name: &ChannelName) -> Option<u8> {
         let same =
             |slot: &Option<Subscription>| slot.as_ref().is_some_and(|s| s.channel.name() == name);
-        self.slots.iter().position(same).map(|slot| slot as u16)
+        self.slots.iter().position(same).map(|slot| slot as u8)
     }
 
-    fn answer_again(&mut self, slot: u16, reference: Option<Ref>) -> Result<(), Farewell> {
-        let Some(Some(subscription)) = self.slots.get_mut(slot as usize) else {
-            return Ok(());
+    fn answer_again(&mut self, slot: u8, reference: Option<Ref>) {
+        let Some(subscription) = self.subscription(slot) else {
+            return;
         };
         if let Some(announce) = &mut subscription.announce {
             announce.reference = reference.or(announce.reference.take());
-            return Ok(());
+            return;
         }
+        let recovered = subscription.recovered;
         let (name, at) = (subscription.channel.name().clone(), subscription.position());
-        self.send_subscribed(&name, &at, false, reference)
+        self.send_subscribed(&name, &at, recovered, reference);
     }
 
     fn send_subscribed(
@@ -204,28 +191,24 @@ impl Connection {
         at: &Position,
         recovered: bool,
         reference: Option<Ref>,
-    ) -> Result<(), Farewell> {
+    ) {
         self.send(&ServerMessage::Subscribed(Subscribed {
             channel: channel.clone(),
             epoch: at.epoch.clone(),
             offset: at.offset,
             recovered,
             reference,
-        }))
+        }));
     }
 
-    fn send_gap(
-        &mut self,
-        channel: &ChannelName,
-        from: Position,
-        to: Position,
-    ) -> Result<(), Farewell> {
-        self.core.metrics.gaps.inc();
-        tracing::info!(%channel, %from, %to, connection = %self.registration.name(), "gap");
+    fn send_gap(&mut self, channel: &ChannelName, from: Position, to: Position) {
+        self.shard.core().metrics.gaps.inc();
+        let connection = self.shard.core().registry.name(self.id);
+        tracing::info!(%channel, %from, %to, connection, "gap");
         self.send(&ServerMessage::Gap(Gap {
             channel: channel.clone(),
             from,
             to,
-        }))
+        }));
     }
 }

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 
 use crate::connection::control::Control;
 use crate::core::Core;
+use crate::shard::inbox::Seat;
 use crate::{events, limits};
 use pacing::Pacer;
 use plan::{Order, Plan, Refused, State, Term};
@@ -167,7 +168,7 @@ impl Drain {
     /// From the first order to the undo; after the deadline it goes on closing whoever still comes.
     async fn empty(&self, core: &Arc<Core>) {
         let mut pacer = Pacer::new(self.now());
-        let mut waiting = VecDeque::from(core.registry.not_asked());
+        let mut waiting = VecDeque::from(core.registry.not_asked().await);
         let mut late = false;
         let mut tick = tokio::time::interval(limits::DRAIN_TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -197,32 +198,26 @@ impl Drain {
             late = false;
             let due = pacer.due(rate, now);
             if due > 0 && waiting.is_empty() {
-                waiting.extend(core.registry.not_asked());
+                waiting.extend(core.registry.not_asked().await);
             }
-            Self::ask(core, &mut waiting, due, rate, &order.reason);
+            Self::ask(core, &mut waiting, due, rate, &order.reason).await;
         }
     }
 
-    fn ask(core: &Core, waiting: &mut VecDeque<u64>, due: usize, rate: u64, reason: &str) {
+    async fn ask(core: &Core, waiting: &mut VecDeque<Seat>, due: usize, rate: u64, reason: &str) {
         let reason: Arc<str> = Arc::from(reason);
         // A slot is as long as one connection's share of the rate, at most until the next tick at high rates.
         let slot =
             Duration::from_millis((1_000_000 / rate.max(1)).clamp(1, 1000)).max(limits::DRAIN_TICK);
-        let mut asked = 0;
-        while asked < due {
-            let Some(id) = waiting.pop_front() else {
-                return;
-            };
+        let order = |seat| {
             let not_before = slot.mul_f64(rand::random::<f64>());
-            if core.registry.ask_to_go(
-                id,
-                Control::Migrate {
-                    reason: Arc::clone(&reason),
-                    not_before,
-                },
-            ) {
-                asked += 1;
-            }
+            let reason = Arc::clone(&reason);
+            (seat, Control::Migrate { reason, not_before })
+        };
+        let mut asked = 0;
+        while asked < due && !waiting.is_empty() {
+            let next = waiting.drain(..waiting.len().min(due - asked));
+            asked += core.registry.ask_to_go(next.map(order).collect()).await;
         }
     }
 

@@ -4,7 +4,6 @@ use serde::Serialize;
 use tokio::runtime::Handle;
 
 use crate::core::Core;
-use crate::limits;
 
 /// One tokio runtime, as far as its stable metrics tell.
 #[derive(Clone, Debug, Serialize)]
@@ -60,7 +59,7 @@ pub fn tasks(core: &Core) -> Tasks {
     let alive_tasks: u64 = runtimes.iter().map(|r| r.alive_tasks as u64).sum();
     let connections = core.registry.len() as u64;
     let handshakes = core.handshakes_in_progress() as u64;
-    let closing = (limits::REAPED_SOCKETS - core.reaper.available_permits()) as u64;
+    let closing = core.registry.lingering() as u64;
     Tasks {
         alive_tasks,
         kinds: Kinds {

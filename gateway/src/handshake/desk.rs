@@ -1,16 +1,18 @@
-//! Effects (clock, counters): answers the one request of a socket. Everything is decided at once, without waiting, but for login
-//! tokens whose key must be fetched first.
+//! Effects (clock, counters): answers the one request of a socket. What can be decided by the request alone is answered at once;
+//! credentials may wait for a key, and room for the shard that keeps the session.
 
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
-use futures::future::BoxFuture;
+use futures::future::LocalBoxFuture;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
@@ -20,16 +22,15 @@ use sluice_protocol::{CONNECT_PATH, ErrorCode, Subscription};
 use tokio::net::TcpStream;
 
 use super::address::client_address;
-use super::admission::{Admitted, retry_after};
+use super::admission::retry_after;
 use super::metrics::HandshakeResult;
 use super::refusal::{Answer, Refusal, json};
 use super::request;
 use crate::auth::{AuthError, Credentials, Identity};
+use crate::connection::guest::Guest;
 use crate::core::Core;
 use crate::drain::plan::State;
 use crate::error::ApiError;
-use crate::health::visitors::Visitor;
-use crate::registry::Place;
 
 /// Where clients ask when to come.
 const ASSIGN_PATH: &str = "/v1/assign";
@@ -42,9 +43,7 @@ const FORWARDED_FOR: &str = "x-forwarded-for";
 pub(super) struct Newcomer {
     pub(super) identity: Identity,
     pub(super) wanted: Vec<Subscription>,
-    pub(super) place: Place,
-    pub(super) admitted: Admitted,
-    pub(super) visitor: Option<Visitor>,
+    pub(super) guest: Guest,
 }
 
 /// What remains to be done with the socket.
@@ -66,7 +65,7 @@ pub(super) struct Desk {
     accepted: Instant,
     /// Known when some limit asks for it.
     peer: Option<IpAddr>,
-    outcome: Arc<Mutex<Outcome>>,
+    outcome: Rc<RefCell<Outcome>>,
 }
 
 /// A request whose credentials are being checked.
@@ -78,10 +77,10 @@ struct Applicant {
     address: Option<IpAddr>,
 }
 
-/// An answer, nearly always there already.
+/// An answer: there already, or once credentials and room were looked at.
 pub(super) enum Answering {
     Now(Option<Answer>),
-    Later(BoxFuture<'static, Answer>),
+    Later(LocalBoxFuture<'static, Answer>),
 }
 
 impl Future for Answering {
@@ -129,13 +128,13 @@ impl Desk {
             core,
             accepted,
             peer: peer.map(|peer| peer.ip()),
-            outcome: Arc::default(),
+            outcome: Rc::default(),
         }
     }
 
     /// What was decided; asked once, at the end.
     pub(super) fn outcome(&self) -> Outcome {
-        std::mem::take(&mut *self.outcome.lock().unwrap_or_else(PoisonError::into_inner))
+        self.outcome.take()
     }
 
     /// When a client may come, for those that cannot see a refused upgrade's answer.
@@ -177,7 +176,6 @@ impl Desk {
                 return Answering::Now(Some(answer));
             }
         };
-        let checked = self.core.auth.check_at_once(&credentials);
         let applicant = Applicant {
             credentials,
             channels,
@@ -185,18 +183,15 @@ impl Desk {
             browser,
             address,
         };
-        if let Some(checked) = checked {
-            return Answering::Now(Some(self.settle(applicant, checked)));
-        }
         let desk = self.clone();
         Answering::Later(Box::pin(async move {
             let checked = desk.core.auth.check(&applicant.credentials).await;
-            desk.settle(applicant, checked)
+            desk.settle(applicant, checked).await
         }))
     }
 
     /// The credentials were checked; what is left are rights and room.
-    fn settle(&self, applicant: Applicant, checked: Result<Identity, AuthError>) -> Answer {
+    async fn settle(&self, applicant: Applicant, checked: Result<Identity, AuthError>) -> Answer {
         let Applicant {
             channels,
             upgrade,
@@ -204,16 +199,17 @@ impl Desk {
             address,
             ..
         } = applicant;
-        match checked
-            .map_err(|error| refused(&error))
-            .and_then(|identity| self.room(identity, channels, address))
-        {
+        let settled = match checked {
+            Ok(identity) => self.room(identity, channels, address).await,
+            Err(error) => Err(refused(&error)),
+        };
+        match settled {
             Ok(newcomer) => self.switch(upgrade, Outcome::Welcome(Box::new(newcomer))),
             Err(error) => self.refuse_upgrade(&error.into(), upgrade, browser),
         }
     }
 
-    fn room(
+    async fn room(
         &self,
         identity: Identity,
         channels: Vec<Subscription>,
@@ -223,23 +219,20 @@ impl Desk {
         let wanted = request::with_own_channel(&identity, channels)?;
         let (user, limits) = (&identity.user, &core.admission);
         limits.user_handshake(user)?;
-        let admitted = match limits.connection(user, address, false) {
-            Err(_) if identity.resumed && core.registry.holds(identity.session) => {
-                limits.connection(user, address, true)
-            }
-            admitted => admitted,
-        };
+        let mut admitted = limits.connection(user, address, false);
+        if admitted.is_err() && identity.resumed && core.registry.holds(identity.session).await {
+            admitted = limits.connection(user, address, true);
+        }
         let admitted = admitted.map_err(|limit| limits.no_connection(limit))?;
         let place = core
             .breaker
             .admit(&core.registry, identity.session)
+            .await
             .ok_or_else(|| overload("this gateway is full: come back later"))?;
         Ok(Newcomer {
             identity,
             wanted,
-            place,
-            admitted,
-            visitor: core.visitors.enter(address),
+            guest: Guest::new(place, admitted, core.visitors.enter(address)),
         })
     }
 
@@ -264,7 +257,7 @@ impl Desk {
     }
 
     fn switch(&self, upgrade: HeaderMap, outcome: Outcome) -> Answer {
-        *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) = outcome;
+        self.outcome.replace(outcome);
         let mut answer = Response::new(Full::<Bytes>::default());
         *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         *answer.headers_mut() = upgrade;

@@ -20,21 +20,20 @@ pub mod seats;
 pub mod settings;
 
 use std::future::poll_fn;
+use std::rc::Rc;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use hyper::server::conn::http1::Builder;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::connection::socket::Socket;
 use crate::connection::{Connection, reap};
 use crate::core::Core;
 use crate::limits;
-use crate::registry::Registry;
+use crate::shard::Shard;
 use desk::{Desk, Outcome};
 use metrics::{HandshakeResult, Limit};
 
@@ -58,11 +57,12 @@ fn reader(head: Duration) -> Builder {
 
 /// Serves one accepted socket until it is answered or upgraded.
 pub async fn serve(
-    core: Arc<Core>,
+    shard: Rc<Shard>,
     stream: TcpStream,
     accepted: Instant,
     permit: OwnedSemaphorePermit,
 ) {
+    let core = Arc::clone(shard.core());
     let crowded = core.handshakes.available_permits() < limits::HANDSHAKES_CROWDED_BELOW;
     let reader = if crowded { &READERS.1 } else { &READERS.0 };
     let desk = Desk::new(Arc::clone(&core), &stream, accepted);
@@ -85,8 +85,13 @@ pub async fn serve(
     }
     match (outcome, error) {
         (Outcome::Welcome(newcomer), None) => {
-            // Its own task: this one has hyper's buffers in it.
-            tokio::spawn(welcome(core, stream, parts.read_buf, *newcomer, accepted));
+            desk::count(&core, HandshakeResult::Accepted, accepted);
+            let desk::Newcomer {
+                identity,
+                wanted,
+                guest,
+            } = *newcomer;
+            Connection::start(&shard, stream, &parts.read_buf, &identity, guest, wanted);
         }
         (Outcome::Frames(frames), None) => farewell(&core, stream, &frames).await,
         // Hyper has answered what it could not read.
@@ -103,33 +108,8 @@ pub async fn turn_away(core: Arc<Core>, stream: TcpStream) {
     farewell(&core, stream, answer.as_bytes()).await;
 }
 
-async fn welcome(
-    core: Arc<Core>,
-    stream: TcpStream,
-    read: Bytes,
-    newcomer: desk::Newcomer,
-    accepted: Instant,
-) {
-    let desk::Newcomer {
-        identity,
-        wanted,
-        place,
-        admitted,
-        visitor,
-    } = newcomer;
-    let socket = Socket::new(stream, read.to_vec(), core.config.message_bytes).await;
-    desk::count(&core, HandshakeResult::Accepted, accepted);
-    let registration = Registry::enter(place, identity.session);
-    let reason = Connection::run(core, socket, identity, registration, wanted).await;
-    if let Some(visitor) = visitor {
-        visitor.left(reason);
-    }
-    // The user's and the address's count go down when the connection is gone.
-    drop(admitted);
-}
-
 /// Writes the last bytes and waits until the peer has them.
-async fn farewell(core: &Arc<Core>, mut stream: TcpStream, bytes: &[u8]) {
+async fn farewell(core: &Core, mut stream: TcpStream, bytes: &[u8]) {
     let written = tokio::time::timeout(limits::FAREWELL_FLUSH, stream.write_all(bytes)).await;
     if matches!(written, Ok(Ok(()))) {
         reap(core, stream).await;

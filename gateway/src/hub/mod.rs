@@ -1,102 +1,111 @@
-//! Effects (locks, wake-ups): from channel to subscribers.
+//! Effects (a lock, atomics): from the broker to the shards.
 //!
-//! The broker offers every message once; the hub encodes it if somebody here follows its channel, puts it into the channel's
-//! ring and wakes the followers. It queues nothing for anybody: each connection reads the ring from its own position, when
-//! its window and its socket allow.
+//! The broker offers every message once; the hub encodes it if somebody here follows its channel, and hands the same frame to
+//! every shard with a follower. It keeps no messages: each shard has a ring per channel, and each connection reads that from
+//! its own position, when its window and its socket allow.
+//!
+//! Shards meet here only when their first follower of a channel comes or their last one leaves.
 
 mod heard;
 pub mod ring;
-pub mod tap;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use sluice_protocol::{ChannelName, Epoch, Offset, message_suffix};
-use tokio::sync::Notify;
 
 use crate::broker::{LiveSink, StoredMessage};
-use crate::limits;
-use crate::metrics::{Metrics, level};
+use crate::metrics::Metrics;
+use crate::shard::inbox::{Delivery, Inbox};
 use heard::Heard;
-use ring::{Frame, Next, Place, Pushed, Ring};
-use tap::Tap;
+use ring::Frame;
 
-/// All channels that somebody here follows.
+/// Offsets stay below 2^53; the bits above say which epoch a mark belongs to.
+const OFFSET_BITS: u32 = 53;
+
+/// As many epochs can be told apart; a mark that is older than that does not exist.
+const GENERATIONS: u16 = 1 << (64 - OFFSET_BITS);
+
+/// From channel to the shards with followers.
 #[derive(Debug)]
 pub struct Hub {
-    channels: Mutex<HashMap<ChannelName, Arc<Channel>>>,
-    epoch: RwLock<Option<Epoch>>,
+    table: Mutex<Table>,
     /// Highest offset that the broker is known to have stored: where new channels start.
     seen: AtomicU64,
-    /// Everything up to here was offered: where idle channels may move their cursors.
-    fed_to: AtomicU64,
+    /// Everything up to here was handed to the shards, with the number of its epoch: where idle channels may move their cursors.
+    fed: AtomicU64,
     heard: Heard,
-    crowded: Notify,
+    inboxes: Arc<[Arc<Inbox>]>,
     metrics: Arc<Metrics>,
 }
 
-/// One channel with followers.
-#[derive(Debug)]
-pub struct Channel {
-    name: ChannelName,
-    inner: Mutex<Inner>,
+#[derive(Debug, Default)]
+struct Table {
+    epoch: Option<Epoch>,
+    /// Counts epochs, modulo [`GENERATIONS`].
+    generation: u16,
+    /// One bit for each shard with a follower.
+    interest: HashMap<ChannelName, u64>,
 }
 
-#[derive(Debug)]
-struct Inner {
-    ring: Ring,
-    taps: HashMap<u64, Arc<Tap>>,
+/// Where a shard's ring of a channel starts: every later message will be handed to the shard.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// Epoch of the position.
+    pub epoch: Epoch,
+    /// Number of the epoch, see [`Fed`].
+    pub generation: u16,
+    /// The position.
+    pub at: u64,
+    /// The channel is known to have been quiet since here; whoever comes back within this stretch needs no history.
+    pub quiet_since: u64,
 }
 
-impl Channel {
-    /// Its name.
-    pub fn name(&self) -> &ChannelName {
-        &self.name
+/// How far the shards were fed. What a shard finds in its inbox after it took this mark includes everything up to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fed {
+    /// The mark says nothing about channels with another number.
+    pub generation: u16,
+    /// Everything up to here was handed over, whether or not a channel had followers then.
+    pub offset: u64,
+}
+
+impl Fed {
+    fn pack(self) -> u64 {
+        u64::from(self.generation) << OFFSET_BITS | self.offset
     }
 
-    /// Its epoch and the end of what was offered.
-    pub fn tip(&self) -> (Epoch, u64) {
-        let inner = self.lock();
-        (inner.ring.epoch().clone(), inner.ring.tip())
-    }
-
-    /// What comes after a place.
-    pub fn next(&self, epoch: &Epoch, place: Place, most: usize) -> Next {
-        self.lock().ring.next(epoch, place, most)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    fn unpack(word: u64) -> Self {
+        Self {
+            generation: (word >> OFFSET_BITS) as u16,
+            offset: word & ((1 << OFFSET_BITS) - 1),
+        }
     }
 }
 
 impl Hub {
     /// Without channels, and without an epoch until the broker was reached.
-    pub fn new(metrics: Arc<Metrics>) -> Self {
+    pub fn new(inboxes: Arc<[Arc<Inbox>]>, metrics: Arc<Metrics>) -> Self {
         Self {
-            channels: Mutex::default(),
-            epoch: RwLock::new(None),
+            table: Mutex::default(),
             seen: AtomicU64::new(0),
-            fed_to: AtomicU64::new(0),
+            fed: AtomicU64::new(0),
             heard: Heard::new(),
-            crowded: Notify::new(),
+            inboxes,
             metrics,
         }
     }
 
     /// The present epoch; `None` until the broker was reached once.
     pub fn epoch(&self) -> Option<Epoch> {
-        self.epoch
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.table().epoch.clone()
     }
 
-    /// Everything up to here, in every channel, has been offered to its followers.
-    pub fn fed_to(&self) -> u64 {
-        self.fed_to.load(Ordering::Acquire)
+    /// How far the shards were fed.
+    pub fn fed(&self) -> Fed {
+        Fed::unpack(self.fed.load(Ordering::Acquire))
     }
 
     /// Highest offset known to be stored.
@@ -104,158 +113,117 @@ impl Hub {
         self.seen.load(Ordering::Acquire)
     }
 
-    /// Follows a channel: from now on the tap is woken. `None` while there is no epoch.
-    pub fn follow(&self, name: &ChannelName, tap: Arc<Tap>) -> Option<Arc<Channel>> {
-        let mut channels = self.channels();
-        let channel = if let Some(channel) = channels.get(name) {
-            Arc::clone(channel)
+    /// A shard's first follower of a channel has come. `None` while there is no epoch.
+    pub fn follow(&self, name: &ChannelName, shard: u16) -> Option<Start> {
+        let mut table = self.table();
+        let start = self.start(name, &table)?;
+        if let Some(shards) = table.interest.get_mut(name.as_str()) {
+            *shards |= bit(shard);
         } else {
-            let ring = self.quiet_ring(name)?;
-            let inner = Mutex::new(Inner {
-                ring,
-                taps: HashMap::new(),
-            });
-            let channel = Arc::new(Channel {
-                name: name.clone(),
-                inner,
-            });
-            channels.insert(name.clone(), Arc::clone(&channel));
+            table.interest.insert(name.clone(), bit(shard));
             self.metrics.channels.inc();
-            channel
-        };
-        channel.lock().taps.insert(tap.connection(), tap);
-        self.metrics.subscriptions.inc();
-        Some(channel)
+        }
+        Some(start)
     }
 
-    /// A ring for a channel that had no followers. It covers the time in which the channel was quiet, so that whoever comes
-    /// back within it needs no history.
-    fn quiet_ring(&self, name: &ChannelName) -> Option<Ring> {
-        let epoch = self.epoch()?;
+    fn start(&self, name: &ChannelName, table: &Table) -> Option<Start> {
         let seen = self.seen();
         // In this order: everything up to `seen` was then offered, and is in `heard`.
-        let since = if self.fed_to() >= seen {
+        let quiet_since = if self.fed().offset >= seen {
             self.heard.quiet_since(name).min(seen)
         } else {
             seen
         };
-        Some(Ring::quiet(epoch, since, seen))
+        Some(Start {
+            epoch: table.epoch.clone()?,
+            generation: table.generation,
+            at: seen,
+            quiet_since,
+        })
     }
 
-    /// Ends what [`Self::follow`] began; the last follower takes the channel with it.
-    pub fn leave(&self, channel: &Channel, connection: u64) {
-        let mut channels = self.channels();
-        let mut inner = channel.lock();
-        if inner.taps.remove(&connection).is_none() {
+    /// A shard's last follower of a channel has left.
+    pub fn leave(&self, name: &ChannelName, shard: u16) {
+        let mut table = self.table();
+        let Some(shards) = table.interest.get_mut(name.as_str()) else {
             return;
-        }
-        self.metrics.subscriptions.dec();
-        if inner.taps.is_empty() {
-            self.metrics.ring_bytes.dec_by(level(inner.ring.bytes()));
-            drop(inner);
-            channels.remove(&channel.name);
+        };
+        *shards &= !bit(shard);
+        if *shards == 0 {
+            table.interest.remove(name.as_str());
+            // A crowd that has left does not keep the table it needed.
+            if table.interest.len() < table.interest.capacity() / 4 {
+                table.interest.shrink_to_fit();
+            }
             self.metrics.channels.dec();
         }
     }
 
-    /// Drops old frames for ever; ends with its task.
-    pub async fn sweep(&self) {
-        loop {
-            let crowded = tokio::select! {
-                () = tokio::time::sleep(limits::RING_SWEEP) => false,
-                () = self.crowded.notified() => true,
-            };
-            let keep = if crowded {
-                std::time::Duration::from_secs(1)
-            } else {
-                limits::RING_AGE
-            };
-            let oldest = crate::auth::now_millis().saturating_sub(keep.as_millis() as u64);
-            let channels: Vec<_> = self.channels().values().cloned().collect();
-            for chunk in channels.chunks(256) {
-                for channel in chunk {
-                    self.change_ring(&mut channel.lock(), |ring| ring.expire(oldest));
-                }
-                tokio::task::yield_now().await;
+    /// The table stays locked while shards are handed something, so that all of them get everything in one order.
+    fn hand_out(&self, shards: u64, delivery: impl Fn() -> Delivery) {
+        for (inbox, shard) in self.inboxes.iter().zip(0..) {
+            if shards & bit(shard) != 0 && !inbox.deliver(delivery()) {
+                self.metrics.shard_queue_full.inc();
             }
         }
     }
 
-    fn channels(&self) -> MutexGuard<'_, HashMap<ChannelName, Arc<Channel>>> {
-        self.channels.lock().unwrap_or_else(PoisonError::into_inner)
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn change_ring<T>(&self, inner: &mut Inner, change: impl FnOnce(&mut Ring) -> T) -> T {
-        let before = level(inner.ring.bytes());
-        let result = change(&mut inner.ring);
-        // A ring whose last follower left is no longer counted.
-        if !inner.taps.is_empty() {
-            self.metrics
-                .ring_bytes
-                .inc_by(level(inner.ring.bytes()) - before);
-        }
-        result
-    }
+fn bit(shard: u16) -> u64 {
+    1 << shard
 }
 
 impl LiveSink for Hub {
     fn live(&self, name: &ChannelName, message: StoredMessage, previous: u64) {
-        // Before the look-up: a channel made after it starts behind this message, one made before it gets it.
+        let table = self.table();
+        // Before the look-up: a ring made after it starts behind this message, one made before it gets it.
         self.seen.fetch_max(message.offset, Ordering::AcqRel);
         self.heard.note(name, message.offset);
-        let Some(channel) = self.channels().get(name.as_str()).cloned() else {
+        let (Some(epoch), Some(shards)) = (&table.epoch, table.interest.get(name.as_str())) else {
             return;
         };
-        let mut inner = channel.lock();
-        if message.offset <= inner.ring.tip() {
-            return;
-        }
-        let frame = Arc::new(encode(name, inner.ring.epoch(), &message, previous));
-        let crowded = self.metrics.ring_bytes.get() > level(limits::RINGS_BYTES);
-        let messages = if crowded { 1 } else { limits::RING_MESSAGES };
-        let pushed = self.change_ring(&mut inner, |ring| {
-            let pushed = ring.push(frame);
-            ring.trim(messages, limits::RING_BYTES);
-            pushed
+        let frame = Arc::new(encode(name, epoch, &message, previous));
+        self.hand_out(*shards, || Delivery::Frame {
+            channel: name.clone(),
+            frame: Arc::clone(&frame),
         });
-        if pushed == Pushed::Restarted {
-            tracing::debug!(channel = %name, "the live side skipped messages; followers read history");
-        }
-        for tap in inner.taps.values() {
-            tap.wake();
-        }
-        drop(inner);
-        if crowded {
-            self.metrics.rings_full.inc();
-            self.crowded.notify_one();
-        }
     }
 
     fn fed_to(&self, offset: u64) {
+        let table = self.table();
         self.seen.fetch_max(offset, Ordering::AcqRel);
-        self.fed_to.fetch_max(offset, Ordering::AcqRel);
+        let fed = Fed {
+            generation: table.generation,
+            offset: offset.max(self.fed().offset),
+        };
+        self.fed.store(fed.pack(), Ordering::Release);
     }
 
     fn epoch(&self, epoch: &Epoch, last: u64) {
-        let mut present = self.epoch.write().unwrap_or_else(PoisonError::into_inner);
-        if present.as_ref() == Some(epoch) {
+        let mut table = self.table();
+        if table.epoch.as_ref() == Some(epoch) {
             return;
         }
-        let first = present.is_none();
-        *present = Some(epoch.clone());
+        let first = table.epoch.replace(epoch.clone()).is_none();
+        let generation = (table.generation + 1) % GENERATIONS;
+        table.generation = generation;
         self.heard.restart(last);
         self.seen.store(last, Ordering::Release);
-        self.fed_to.store(last, Ordering::Release);
-        drop(present);
         tracing::info!(%epoch, last, first, "positions belong to a new epoch");
-        let channels: Vec<_> = self.channels().values().cloned().collect();
-        for channel in channels {
-            let mut inner = channel.lock();
-            self.change_ring(&mut inner, |ring| *ring = Ring::new(epoch.clone(), last));
-            for tap in inner.taps.values() {
-                tap.wake();
-            }
-        }
+        self.hand_out(u64::MAX, || Delivery::Epoch {
+            epoch: epoch.clone(),
+            generation,
+            last,
+        });
+        let fed = Fed {
+            generation,
+            offset: last,
+        };
+        self.fed.store(fed.pack(), Ordering::Release);
     }
 
     fn missed(&self, messages: u64) {
@@ -263,21 +231,10 @@ impl LiveSink for Hub {
     }
 
     fn skipped(&self, to: u64) {
+        let _table = self.table();
         self.heard.missed(to);
         self.seen.fetch_max(to, Ordering::AcqRel);
-        let channels: Vec<_> = self.channels().values().cloned().collect();
-        for channel in channels {
-            let mut inner = channel.lock();
-            if inner.ring.tip() >= to {
-                continue;
-            }
-            self.change_ring(&mut inner, |ring| {
-                *ring = Ring::new(ring.epoch().clone(), to);
-            });
-            for tap in inner.taps.values() {
-                tap.wake();
-            }
-        }
+        self.hand_out(u64::MAX, || Delivery::Skipped { to });
     }
 
     fn up(&self, up: bool) {
@@ -298,5 +255,18 @@ pub fn encode(name: &ChannelName, epoch: &Epoch, message: &StoredMessage, previo
         previous,
         time: message.time,
         suffix,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_survive_packing() {
+        for (generation, offset) in [(0, 0), (1, 7), (GENERATIONS - 1, (1 << 53) - 1)] {
+            let fed = Fed { generation, offset };
+            assert_eq!(Fed::unpack(fed.pack()), fed);
+        }
     }
 }

@@ -35,10 +35,10 @@ pub enum Pushed {
 }
 
 /// What a reader gets.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// These, in order.
-    Frames(Vec<Arc<Frame>>),
+    /// What [`Ring::frames`] gives from here on.
+    Frames(usize),
     /// Nothing yet: the reader is at the tip.
     UpToDate,
     /// What comes next is not here: history has to be read at least up to `until`.
@@ -141,8 +141,8 @@ impl Ring {
         }
     }
 
-    /// What comes after a place, at most `most` frames.
-    pub fn next(&self, epoch: &Epoch, place: Place, most: usize) -> Next {
+    /// What comes after a place.
+    pub fn next(&self, epoch: &Epoch, place: Place) -> Next {
         if *epoch != self.epoch {
             return Next::OtherEpoch;
         }
@@ -160,8 +160,13 @@ impl Ring {
             Some(frame) if frame.previous > place.at => Next::Behind {
                 until: frame.previous,
             },
-            Some(_) => Next::Frames(self.frames.range(first..).take(most).cloned().collect()),
+            Some(_) => Next::Frames(first),
         }
+    }
+
+    /// The frames that [`Self::next`] pointed at, in order.
+    pub fn frames(&self, first: usize) -> impl Iterator<Item = &Arc<Frame>> {
+        self.frames.iter().skip(first)
     }
 }
 
@@ -188,9 +193,9 @@ mod tests {
         Place { at, checked: at }
     }
 
-    fn offsets(next: Next) -> Vec<u64> {
-        match next {
-            Next::Frames(frames) => frames.iter().map(|f| f.offset).collect(),
+    fn offsets(ring: &Ring, place: Place, most: usize) -> Vec<u64> {
+        match ring.next(&epoch(), place) {
+            Next::Frames(first) => ring.frames(first).take(most).map(|f| f.offset).collect(),
             other => panic!("{other:?}"),
         }
     }
@@ -198,29 +203,35 @@ mod tests {
     #[test]
     fn a_reader_gets_what_comes_after_it() {
         let mut ring = Ring::new(epoch(), 10);
-        assert_eq!(ring.next(&epoch(), at(10), 9), Next::UpToDate);
+        assert_eq!(ring.next(&epoch(), at(10)), Next::UpToDate);
         assert_eq!(ring.push(frame(14, 3)), Pushed::Appended);
         assert_eq!(ring.push(frame(20, 14)), Pushed::Appended);
-        assert_eq!(offsets(ring.next(&epoch(), at(10), 9)), [14, 20]);
-        assert_eq!(offsets(ring.next(&epoch(), at(10), 1)), [14]);
-        assert_eq!(offsets(ring.next(&epoch(), at(14), 9)), [20]);
-        assert_eq!(ring.next(&epoch(), at(25), 9), Next::UpToDate);
+        assert_eq!(offsets(&ring, at(10), 9), [14, 20]);
+        assert_eq!(offsets(&ring, at(10), 1), [14]);
+        assert_eq!(offsets(&ring, at(14), 9), [20]);
+        assert_eq!(ring.next(&epoch(), at(25)), Next::UpToDate);
     }
 
     #[test]
     fn a_reader_from_before_the_start_reads_history() {
         let mut ring = Ring::new(epoch(), 10);
         ring.push(frame(14, 7));
-        assert_eq!(ring.next(&epoch(), at(6), 9), Next::Behind { until: 10 });
+        assert_eq!(ring.next(&epoch(), at(6)), Next::Behind { until: 10 });
         // History up to 10 held nothing after 6, but the live message names a predecessor, 7: the read was stale.
         assert_eq!(
-            ring.next(&epoch(), Place { at: 6, checked: 10 }, 9),
+            ring.next(&epoch(), Place { at: 6, checked: 10 }),
             Next::Behind { until: 7 }
         );
-        assert_eq!(
-            offsets(ring.next(&epoch(), Place { at: 7, checked: 10 }, 9)),
-            [14]
-        );
+        assert_eq!(offsets(&ring, Place { at: 7, checked: 10 }, 9), [14]);
+    }
+
+    #[test]
+    fn a_reader_from_a_quiet_stretch_needs_no_history() {
+        let mut ring = Ring::quiet(epoch(), 4, 10);
+        assert_eq!(ring.next(&epoch(), at(3)), Next::Behind { until: 4 });
+        assert_eq!(ring.next(&epoch(), at(4)), Next::UpToDate);
+        ring.push(frame(14, 4));
+        assert_eq!(offsets(&ring, at(5), 9), [14]);
     }
 
     #[test]
@@ -245,8 +256,8 @@ mod tests {
         let mut ring = Ring::new(epoch(), 0);
         ring.push(frame(1, 0));
         assert_eq!(ring.push(frame(9, 5)), Pushed::Restarted);
-        assert_eq!(ring.next(&epoch(), at(1), 9), Next::Behind { until: 5 });
-        assert_eq!(offsets(ring.next(&epoch(), at(5), 9)), [9]);
+        assert_eq!(ring.next(&epoch(), at(1)), Next::Behind { until: 5 });
+        assert_eq!(offsets(&ring, at(5), 9), [9]);
     }
 
     #[test]
@@ -256,23 +267,23 @@ mod tests {
             ring.push(frame(n, n - 1));
         }
         ring.trim(2, 1000);
-        assert_eq!(ring.next(&epoch(), at(2), 9), Next::Behind { until: 3 });
-        assert_eq!(offsets(ring.next(&epoch(), at(3), 9)), [4, 5]);
+        assert_eq!(ring.next(&epoch(), at(2)), Next::Behind { until: 3 });
+        assert_eq!(offsets(&ring, at(3), 9), [4, 5]);
         ring.trim(9, 1);
         assert_eq!(ring.bytes(), 10);
         ring.expire(6);
         assert_eq!(
-            (ring.bytes(), ring.next(&epoch(), at(4), 9)),
+            (ring.bytes(), ring.next(&epoch(), at(4))),
             (0, Next::Behind { until: 5 })
         );
-        assert_eq!(ring.next(&epoch(), at(5), 9), Next::UpToDate);
+        assert_eq!(ring.next(&epoch(), at(5)), Next::UpToDate);
     }
 
     #[test]
     fn another_epoch_is_told_apart() {
         let ring = Ring::new(epoch(), 5);
         assert_eq!(
-            ring.next(&Epoch::new("f").unwrap(), at(5), 9),
+            ring.next(&Epoch::new("f").unwrap(), at(5)),
             Next::OtherEpoch
         );
     }
@@ -310,11 +321,13 @@ mod tests {
 
     fn read(ring: &Ring, place: &mut Place, history: &[u64], got: &mut Vec<u64>) {
         loop {
-            match ring.next(&epoch(), *place, 3) {
+            match ring.next(&epoch(), *place) {
                 Next::UpToDate => return,
-                Next::Frames(frames) => {
-                    got.extend(frames.iter().map(|f| f.offset));
-                    place.at = frames.last().unwrap().offset;
+                Next::Frames(first) => {
+                    for frame in ring.frames(first).take(3) {
+                        got.push(frame.offset);
+                        place.at = frame.offset;
+                    }
                 }
                 Next::Behind { .. } => {
                     let tip = ring.tip();
