@@ -127,9 +127,7 @@ impl KeySet {
             let _waiter = waiter;
             inner.refresh(asked).await
         });
-        let read = reading
-            .await
-            .unwrap_or_else(|error| Err(error.to_string()));
+        let read = reading.await.unwrap_or_else(|error| Err(error.to_string()));
         let failure = read.err();
         let current = self.0.snapshot();
         let key = choose(&current.keys, id, algorithm).ok_or_else(|| match failure {

@@ -257,7 +257,7 @@ impl Desk {
     }
 
     fn switch(&self, upgrade: HeaderMap, outcome: Outcome) -> Answer {
-        self.outcome.replace(outcome);
+        *self.outcome.borrow_mut() = outcome;
         let mut answer = Response::new(Full::<Bytes>::default());
         *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         *answer.headers_mut() = upgrade;
