@@ -11,7 +11,6 @@ use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::spawn_local;
 
-use crate::core::Core;
 use crate::shard::Shard;
 use crate::{events, handshake, limits};
 

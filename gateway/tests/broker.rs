@@ -35,6 +35,7 @@ struct Record {
     epoch: Option<Epoch>,
     live: Vec<(String, u64, u64)>,
     fed_to: u64,
+    downs: usize,
 }
 
 impl LiveSink for Recorder {
@@ -53,7 +54,9 @@ impl LiveSink for Recorder {
     }
     fn missed(&self, _messages: u64) {}
     fn skipped(&self, _to: u64) {}
-    fn up(&self, _up: bool) {}
+    fn up(&self, up: bool) {
+        self.0.lock().unwrap().downs += usize::from(!up);
+    }
 }
 
 impl Recorder {
@@ -352,6 +355,74 @@ async fn stopping_each_server_of_a_cluster_in_turn_refuses_no_publish() {
     let (slow, refused) = in_turn(cluster, NatsServer::terminate).await;
     assert_eq!(refused, 0);
     assert!(slow <= 1, "{slow} publishes took over a second");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_announces_its_end_is_left_without_a_pause() {
+    let Some(mut cluster) = NatsCluster::start() else {
+        return;
+    };
+    let config = NatsConfig {
+        url: cluster.url(),
+        stream: "TEST".into(),
+        replicas: 3,
+    };
+    let history = HistoryConfig {
+        max_per_channel: 5000,
+        ..HISTORY
+    };
+    let broker = NatsBroker::new(config, history, "one".into());
+    let recorder = Arc::new(Recorder::default());
+    broker.attach(recorder.clone());
+    eventually("the link is up", || {
+        recorder.0.lock().unwrap().epoch.is_some()
+    })
+    .await;
+    recorder.0.lock().unwrap().downs = 0;
+
+    let mut stored = Vec::new();
+    let publish_some = async |stored: &mut Vec<u64>, most: usize, done: &dyn Fn() -> bool| {
+        for _ in 0..most {
+            if done() {
+                return;
+            }
+            let message = NewMessage {
+                channel: channel("news"),
+                id: stored.len().to_string(),
+                time: *NOW,
+                data: "1".into(),
+            };
+            stored.push(broker.publish(message).await.unwrap().offset);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    // Whichever server it is linked to, that one goes, too.
+    for server in &mut cluster.servers {
+        let child = std::cell::RefCell::new(server.retire());
+        let gone = std::cell::Cell::new(false);
+        publish_some(&mut stored, 4000, &|| {
+            gone.set(child.borrow_mut().try_wait().unwrap().is_some());
+            gone.get()
+        })
+        .await;
+        assert!(gone.get(), "the server ends");
+        server.run();
+        publish_some(&mut stored, 600, &|| false).await;
+    }
+    eventually("everything was brought", || {
+        recorder.live_of("news").len() >= stored.len()
+    })
+    .await;
+    let live: Vec<u64> = recorder.live_of("news").iter().map(|(o, _)| *o).collect();
+    assert_eq!(
+        live.iter().collect::<std::collections::BTreeSet<_>>(),
+        stored.iter().collect(),
+    );
+    assert_eq!(
+        recorder.0.lock().unwrap().downs,
+        0,
+        "the link was never down"
+    );
 }
 
 /// Every server is ended and started again in turn, the stream's leader among them, under steady publishing. Says how many

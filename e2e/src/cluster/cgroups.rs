@@ -16,9 +16,14 @@ const NEEDED: [&str; 4] = ["cpu", "cpuset", "memory", "pids"];
 const NEEDED_V1: [&str; 3] = ["cpuacct", "devices", "freezer"];
 /// Controllers handed down in version 2.
 const DELEGATED: [&str; 5] = ["cpuset", "cpu", "io", "memory", "pids"];
-/// Processor share of all pods, in tasks outside of them. Beside the pods run a control plane, three kubelets and their
+/// Processor share of all pods together, in tasks outside of them; the clients get the same. Beside the pods run a control plane, three kubelets and their
 /// kin; on a real cluster these do not take the processors of three nodes' pods in turn.
 const PODS_WEIGHT: u32 = 4;
+/// The group of the clients, beside those of the nodes.
+const CLIENTS: &str = "clients";
+/// Processor share of the clients, in nodes. They stand for other machines: one that waits for a processor looks like a server
+/// that does not answer.
+const CLIENTS_WEIGHT: u32 = NODES.len() as u32;
 
 /// How this machine's control groups are arranged.
 #[derive(Debug, PartialEq, Eq)]
@@ -82,8 +87,8 @@ pub fn create() -> Result<()> {
 }
 
 fn create_v1(hierarchy: &Path) -> Result<()> {
-    for node in NODES {
-        let group = hierarchy.join(CGROUP).join(node.name());
+    for name in groups() {
+        let group = hierarchy.join(CGROUP).join(name);
         std::fs::create_dir_all(&group)
             .with_context(|| format!("making the control group {}", group.display()))?;
         // A cpuset group holds no process before it has processors and memory.
@@ -95,18 +100,13 @@ fn create_v1(hierarchy: &Path) -> Result<()> {
             std::fs::write(group.join(file), &all)?;
         }
     }
-    let shares = hierarchy.join(CGROUP).join("cpu.shares");
-    if shares.exists() {
-        std::fs::write(&shares, (PODS_WEIGHT * 1024).to_string())
-            .with_context(|| format!("writing {}", shares.display()))?;
-    }
-    Ok(())
+    weigh(&hierarchy.join(CGROUP), "cpu.shares", 1024)
 }
 
 fn create_v2(tree: &Path) -> Result<()> {
     let ours = tree.join(CGROUP);
-    for node in NODES {
-        std::fs::create_dir_all(ours.join(node.name()))
+    for name in groups() {
+        std::fs::create_dir_all(ours.join(name))
             .with_context(|| format!("making control groups in {}", ours.display()))?;
     }
     for parent in [tree, &ours] {
@@ -118,17 +118,59 @@ fn create_v2(tree: &Path) -> Result<()> {
             );
         }
     }
-    // Absent where the processor controller is: the pods then have one task's share.
-    let weight = ours.join("cpu.weight");
-    if weight.exists() {
-        std::fs::write(&weight, (PODS_WEIGHT * 100).to_string())
-            .with_context(|| format!("writing {}", weight.display()))?;
+    weigh(&ours, "cpu.weight", 100)
+}
+
+/// Each node's group, and the clients'.
+fn groups() -> impl Iterator<Item = String> {
+    NODES
+        .iter()
+        .map(|node| node.name())
+        .chain([CLIENTS.to_owned()])
+}
+
+/// Gives pods and clients their shares of the processors, where `file` says that this hierarchy deals them out.
+fn weigh(ours: &Path, file: &str, one: u32) -> Result<()> {
+    let shares = [
+        (ours.join(file), 2 * PODS_WEIGHT),
+        (ours.join(CLIENTS).join(file), CLIENTS_WEIGHT),
+    ];
+    for (path, weight) in shares {
+        if path.exists() {
+            std::fs::write(&path, (weight * one).to_string())
+                .with_context(|| format!("writing {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// From now on this process counts as the clients.
+pub fn join() -> Result<()> {
+    move_to(&Path::new(CGROUP).join(CLIENTS))
+}
+
+/// Moves this process into a group of the hierarchies that deal out processors; `""` is the one that everybody begins in.
+fn move_to(group: &Path) -> Result<()> {
+    let hierarchies = match arrangement()? {
+        Arrangement::V2(tree) => vec![tree],
+        Arrangement::V1(hierarchies) => hierarchies,
+    };
+    for hierarchy in hierarchies {
+        let clients = hierarchy.join(CGROUP).join(CLIENTS);
+        if clients.join("cpu.shares").exists() || clients.join("cpu.weight").exists() {
+            let processes = hierarchy.join(group).join("cgroup.procs");
+            std::fs::write(&processes, std::process::id().to_string())
+                .with_context(|| format!("writing {}", processes.display()))?;
+        }
     }
     Ok(())
 }
 
 /// Removes every group of ours; they can be removed once nothing runs in them.
 pub fn remove() -> Result<()> {
+    if arrangement().is_ok() {
+        move_to(Path::new(""))?;
+    }
     let begun = Instant::now();
     loop {
         let Err(error) = remove_once() else {

@@ -126,7 +126,10 @@ impl Cluster {
                 None
             },
         };
-        Box::pin(start::run(&layout, tools, &images)).await
+        let cluster = Box::pin(start::run(&layout, tools, &images)).await?;
+        // Whoever starts a cluster and goes on acts as its clients.
+        cgroups::join()?;
+        Ok(cluster)
     }
 
     /// The cluster that runs on this machine.

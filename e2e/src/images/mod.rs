@@ -43,7 +43,7 @@ fn of_tools(tools: &Tools, archive: &Path) -> Result<()> {
     };
     let recipes = [
         recipe("sluice.dev/coredns:1", "coredns"),
-        recipe("sluice.dev/metrics-server:0.7", "metrics-server"),
+        recipe("sluice.dev/metrics-server:0.9", "metrics-server"),
         recipe("sluice.dev/nats:2.15.2", "nats-server"),
         recipe("sluice.dev/prometheus:3", "prometheus"),
     ];

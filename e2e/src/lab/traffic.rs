@@ -195,29 +195,30 @@ impl Traffic {
 }
 
 impl Audit {
-    /// What the span promised and did not keep, if anything.
+    /// What the span promised and did not keep, all of it, if anything.
     #[must_use]
     pub fn fault(&self) -> Option<String> {
         let r = &self.report;
         if r.accepted == 0 {
             return Some("nothing was published".into());
         }
+        let mut faults = Vec::new();
         if !r.is_clean() {
-            return Some(format!("not clean: {r}"));
+            faults.push("not clean".to_owned());
         }
         if r.accepted_within_1s_percent < self.accepted_percent {
-            return Some(format!(
-                "only {:.3} % of publishes were accepted within 1 s: {r}",
+            faults.push(format!(
+                "only {:.3} % of publishes were accepted within 1 s",
                 r.accepted_within_1s_percent
             ));
         }
         if self.paced && r.peak_welcomes_5s > self.allowed_in_5s {
-            return Some(format!(
+            faults.push(format!(
                 "{} reconnects in 5 s, the budget allows {}",
                 r.peak_welcomes_5s, self.allowed_in_5s
             ));
         }
-        None
+        (!faults.is_empty()).then(|| format!("{}: {r}", faults.join("; ")))
     }
 
     /// The audit again, when it is clean.
@@ -251,6 +252,10 @@ impl fmt::Display for Audit {
             r.peak_welcomes_5s,
             self.allowed_in_5s,
             r.delivery_p99_ms
-        )
+        )?;
+        for (what, count) in &r.incidents {
+            write!(f, "\n    {count} × {what}")?;
+        }
+        Ok(())
     }
 }

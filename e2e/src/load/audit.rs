@@ -288,7 +288,7 @@ impl Ear {
                 }
             }
             Event::Disconnected { reason } => {
-                tally.ended(label(&reason));
+                tally.incident(label(&reason));
                 listener.ended = Some(self.auditor.now());
                 if std::mem::take(&mut listener.connected) {
                     tally.connected.fetch_sub(1, Ordering::Relaxed);

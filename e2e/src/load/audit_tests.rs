@@ -218,5 +218,5 @@ fn connections_are_counted_by_their_kind() {
         .collect();
     assert_eq!(kinds, [Kind::Reconnect, Kind::Move]);
     assert_eq!(stage.auditor.tally.reconnect.read().total(), 1);
-    assert_eq!(stage.auditor.tally.read().endings.len(), 1);
+    assert_eq!(stage.auditor.tally.read().incidents.len(), 1);
 }

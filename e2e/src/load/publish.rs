@@ -180,10 +180,7 @@ impl Publisher {
         let mut limit = limits::PUBLISH_ATTEMPT;
         let mut wait = limits::PUBLISH_RETRY;
         loop {
-            let attempt = match timeout(limit, self.attempt(&request)).await {
-                Ok(attempt) => attempt,
-                Err(_) => Attempt::Again(format!("no answer within {limit:?}")),
-            };
+            let attempt = self.attempt(&request, limit).await;
             let took = since.elapsed();
             match attempt {
                 Attempt::Accepted(position) => {
@@ -197,7 +194,7 @@ impl Publisher {
                     return;
                 }
                 Attempt::Again(reason) if took < self.give_up => {
-                    tracing::debug!(channel = %channel.name, id, reason, "publishing again");
+                    tally.incident(format!("published again: {reason}"));
                 }
                 Attempt::Again(reason) | Attempt::Refused(reason) => {
                     tracing::warn!(channel = %channel.name, id, reason, "a publish was refused");
@@ -210,7 +207,7 @@ impl Publisher {
         }
     }
 
-    async fn attempt(&self, request: &Request<'_>) -> Attempt {
+    async fn attempt(&self, request: &Request<'_>, limit: Duration) -> Attempt {
         let url = {
             let urls = self.urls.borrow();
             let turn = self.turn.fetch_add(1, Ordering::Relaxed) as usize;
@@ -223,12 +220,16 @@ impl Publisher {
         if let Some(key) = &self.key {
             post = post.bearer_auth(key);
         }
-        let answer = match post.send().await {
-            Ok(answer) => answer,
-            Err(error) => return Attempt::Again(format!("{url}: {error}")),
+        let exchange = async {
+            let answer = post.send().await?;
+            let status = answer.status();
+            Ok::<_, reqwest::Error>((status, answer.text().await?))
         };
-        let status = answer.status();
-        let body = answer.text().await.unwrap_or_default();
+        let (status, body) = match timeout(limit, exchange).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => return Attempt::Again(causes(&error)),
+            Err(_) => return Attempt::Again(format!("{url}: no answer within {limit:?}")),
+        };
         match status {
             StatusCode::OK => match serde_json::from_str(&body) {
                 Ok(position) => Attempt::Accepted(position),
@@ -241,4 +242,10 @@ impl Publisher {
             status => Attempt::Refused(format!("{url}: {status} {body}")),
         }
     }
+}
+
+/// An error with what it came from; its own words name the address alone.
+fn causes(error: &dyn std::error::Error) -> String {
+    let all = std::iter::successors(Some(error), |error| error.source());
+    all.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

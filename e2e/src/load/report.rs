@@ -82,7 +82,7 @@ pub struct StepReport {
     /// Clients that ended for good.
     pub stopped: u64,
     /// Ends of live connections by reason.
-    pub endings: BTreeMap<String, u64>,
+    pub incidents: BTreeMap<String, u64>,
 }
 
 /// The whole run.
@@ -177,7 +177,7 @@ impl StepReport {
             delivery_max_ms: read.delivery.quantile_ms(1.0),
             errors: read.get(Count::Errors),
             stopped: read.get(Count::Stopped),
-            endings: read.endings.clone(),
+            incidents: read.incidents.clone(),
         }
     }
 
@@ -253,7 +253,7 @@ impl fmt::Display for StepReport {
             self.errors,
             self.stopped
         )?;
-        for (reason, count) in &self.endings {
+        for (reason, count) in &self.incidents {
             write!(f, "\n    {count} × {reason}")?;
         }
         Ok(())

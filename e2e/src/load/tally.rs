@@ -65,7 +65,7 @@ pub(super) struct Tally {
     /// From the end of a connection to the next welcome.
     pub(super) reconnect: Histogram,
     welcomes: Mutex<Welcomes>,
-    endings: Mutex<BTreeMap<String, u64>>,
+    incidents: Mutex<BTreeMap<String, u64>>,
 }
 
 /// The counters at one moment.
@@ -75,7 +75,7 @@ pub(super) struct Reading {
     pub(super) publish: Counts,
     pub(super) delivery: Counts,
     pub(super) reconnect: Counts,
-    pub(super) endings: BTreeMap<String, u64>,
+    pub(super) incidents: BTreeMap<String, u64>,
 }
 
 impl Tally {
@@ -96,9 +96,9 @@ impl Tally {
         lock(&self.welcomes)
     }
 
-    /// Counts the end of a connection by its reason.
-    pub(super) fn ended(&self, reason: String) {
-        *lock(&self.endings).entry(reason).or_default() += 1;
+    /// Counts something noteworthy, such as the end of a connection, by its text.
+    pub(super) fn incident(&self, reason: String) {
+        *lock(&self.incidents).entry(reason).or_default() += 1;
     }
 
     /// All counters now.
@@ -112,7 +112,7 @@ impl Tally {
             publish: self.publish.read(),
             delivery: self.delivery.read(),
             reconnect: self.reconnect.read(),
-            endings: lock(&self.endings).clone(),
+            incidents: lock(&self.incidents).clone(),
         }
     }
 }
@@ -129,19 +129,19 @@ impl Reading {
         for (now, then) in counts.iter_mut().zip(earlier.counts) {
             *now = now.saturating_sub(then);
         }
-        let mut endings = self.endings.clone();
-        for (reason, then) in &earlier.endings {
-            if let Some(now) = endings.get_mut(reason) {
+        let mut incidents = self.incidents.clone();
+        for (reason, then) in &earlier.incidents {
+            if let Some(now) = incidents.get_mut(reason) {
                 *now = now.saturating_sub(*then);
             }
         }
-        endings.retain(|_, count| *count > 0);
+        incidents.retain(|_, count| *count > 0);
         Self {
             counts,
             publish: self.publish.since(&earlier.publish),
             delivery: self.delivery.since(&earlier.delivery),
             reconnect: self.reconnect.since(&earlier.reconnect),
-            endings,
+            incidents,
         }
     }
 }

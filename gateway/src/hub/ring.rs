@@ -235,15 +235,6 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_from_a_quiet_stretch_needs_no_history() {
-        let mut ring = Ring::quiet(epoch(), 4, 10);
-        assert_eq!(ring.next(&epoch(), at(3), 9), Next::Behind { until: 4 });
-        assert_eq!(ring.next(&epoch(), at(4), 9), Next::UpToDate);
-        ring.push(frame(14, 4));
-        assert_eq!(offsets(ring.next(&epoch(), at(5), 9)), [14]);
-    }
-
-    #[test]
     fn repeats_and_late_ones_are_dropped() {
         let mut ring = Ring::new(epoch(), 0);
         ring.push(frame(5, 0));

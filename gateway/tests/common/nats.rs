@@ -88,6 +88,14 @@ impl NatsServer {
         }
     }
 
+    /// Announces its end to its clients and ends after a while (lame duck mode), as a pod's server does whose hook asks for it.
+    pub fn retire(&mut self) -> Child {
+        let child = self.child.take().unwrap();
+        let id = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+        nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGUSR2).unwrap();
+        child
+    }
+
     /// Forgets everything that was stored.
     pub fn wipe(&mut self) {
         self.kill();

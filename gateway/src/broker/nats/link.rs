@@ -5,24 +5,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use async_nats::{Client, ConnectOptions, Event, Message, Subscriber};
-use futures::StreamExt as _;
+use async_nats::{Event, Message};
 use futures::future::BoxFuture;
-use tokio::sync::mpsc;
+use futures::{FutureExt as _, StreamExt as _};
 
+use super::Shared;
+use super::open::{Live, RECONNECT_WAIT_MAX, open};
 use super::read::{LAST_SEQUENCE, Read, Reader, SEQUENCE, TIME, number};
 use super::stream::{self, Info};
 use super::subject::Subjects;
 use super::tracker::{Hole, Tracker};
-use super::{Link, Shared};
 use crate::broker::{LiveSink, StoredMessage, Unavailable};
 use crate::limits;
-
-/// Reconnects wait at most this long: every client of this pod waits with it.
-const RECONNECT_WAIT_MAX: Duration = Duration::from_millis(500);
-
-/// Events of the client library that may wait; when there are more, one comparison answers them all.
-const EVENTS: usize = 16;
 
 /// A hole with more messages is not read here: followers look into history for themselves.
 const FILL_MOST: u64 = 50_000;
@@ -48,97 +42,11 @@ pub(super) async fn run(shared: Arc<Shared>, sink: Arc<dyn LiveSink>) {
     }
 }
 
-/// Connected and subscribed.
-struct Live {
-    link: Link,
-    messages: Subscriber,
-    elections: Subscriber,
-    events: mpsc::Receiver<Event>,
-    info: Info,
-    /// Wait before the next comparison or read, after one that failed.
-    pause: Duration,
-    pump: tokio::task::JoinHandle<()>,
-}
-
 /// What the live side waits for beside messages.
 enum Done {
     /// A look at the stream, and the highest number that was known when it began.
     Compared(Result<Info, Unavailable>, u64),
     Filled(Result<Vec<Read>, Unavailable>, Hole),
-}
-
-async fn open(shared: &Arc<Shared>) -> Result<Live, Unavailable> {
-    let (sender, events) = mpsc::channel(EVENTS);
-    let client = connect(shared, sender).await?;
-    let info = stream::ensure(&client, &shared.config, shared.history, &shared.subjects).await?;
-    let failed =
-        |what: &str, error: &dyn std::fmt::Display| Unavailable(format!("{what}: {error}"));
-    let messages = client
-        .subscribe(shared.subjects.all_live())
-        .await
-        .map_err(|e| failed("live side", &e))?;
-    let elected = format!(
-        "$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.{}",
-        shared.config.stream
-    );
-    let elections = client
-        .subscribe(elected)
-        .await
-        .map_err(|e| failed("elections", &e))?;
-    let (reader, answers) = Reader::new(client.clone(), shared.config.stream.clone()).await?;
-    // The server has all three before the stream's end is looked at: what is stored later is brought.
-    client.flush().await.map_err(|e| failed("flush", &e))?;
-    let info = stream::info(&client, &shared.config.stream)
-        .await
-        .unwrap_or(info);
-    let reader = Arc::new(reader);
-    let pumped = Arc::clone(&reader);
-    let pump = tokio::spawn(async move { pumped.pump(answers).await });
-    let link = Link {
-        client,
-        reader,
-        epoch: info.epoch.clone(),
-    };
-    Ok(Live {
-        link,
-        messages,
-        elections,
-        events,
-        info,
-        pause: Duration::ZERO,
-        pump,
-    })
-}
-
-async fn connect(shared: &Shared, events: mpsc::Sender<Event>) -> Result<Client, Unavailable> {
-    let servers: Vec<String> = shared
-        .config
-        .url
-        .split(',')
-        .map(|url| url.trim().to_owned())
-        .collect();
-    let options = ConnectOptions::new()
-        .name(&shared.name)
-        .connection_timeout(limits::BROKER_CONNECT)
-        .request_timeout(Some(limits::BROKER_REQUEST))
-        .ping_interval(Duration::from_secs(5))
-        .subscription_capacity(limits::LIVE_QUEUE_MESSAGES)
-        .reconnect_delay_callback(|tries| {
-            RECONNECT_WAIT_MAX.min(Duration::from_millis(10) * (1 << tries.min(10) as u32))
-        })
-        .event_callback(move |event| {
-            let events = events.clone();
-            async move {
-                // When it is full a comparison is due anyway.
-                let _ = events.try_send(event);
-            }
-        });
-    let connecting = options.connect(servers);
-    match tokio::time::timeout(limits::BROKER_REQUEST, connecting).await {
-        Ok(Ok(client)) => Ok(client),
-        Ok(Err(error)) => Err(Unavailable(error.to_string())),
-        Err(_) => Err(Unavailable("no connection in time".into())),
-    }
 }
 
 impl Live {
@@ -148,6 +56,7 @@ impl Live {
         self.begin_epoch(shared, sink, &mut tracker);
         sink.up(true);
         let mut work: Option<BoxFuture<'static, Done>> = None;
+        let mut successor: Option<BoxFuture<'static, Live>> = None;
         let mut compare_due = false;
         let mut shorter = 0;
         let mut every = tokio::time::interval(limits::COMPARE_INTERVAL);
@@ -177,10 +86,20 @@ impl Live {
                 }
                 event = self.events.recv() => {
                     let Some(event) = event else { break };
-                    if matches!(event, Event::Connected) {
-                        shared.turned.notify_waiters();
+                    match event {
+                        Event::Connected => shared.turned.notify_waiters(),
+                        // The server is about to stop. It serves for some time yet: the next link is made meanwhile.
+                        Event::LameDuckMode if successor.is_none() => {
+                            successor = Some(Box::pin(open_until_done(Arc::clone(shared))));
+                        }
+                        _ => {}
                     }
-                    compare_due |= self.note(&event, sink).await;
+                    compare_due |= note(&event, sink);
+                }
+                next = optional(successor.as_mut()) => {
+                    successor = None;
+                    self.succeed_by(next, shared, sink, &mut tracker);
+                    compare_due = true;
                 }
                 Some(_) = self.elections.next() => {
                     shared.turned.notify_waiters();
@@ -200,11 +119,7 @@ impl Live {
         shared.seen.store(self.info.last, Ordering::Release);
         shared.note(&self.info);
         *tracker = Tracker::new(self.info.last);
-        let link = Some(self.link.clone());
-        *shared
-            .link
-            .write()
-            .unwrap_or_else(std::sync::PoisonError::into_inner) = link;
+        self.offer(shared);
         sink.epoch(&self.info.epoch, self.info.last);
     }
 
@@ -302,33 +217,61 @@ impl Live {
         false
     }
 
-    /// What the client library reports. True when a comparison is due.
-    async fn note(&mut self, event: &Event, sink: &dyn LiveSink) -> bool {
-        match event {
-            Event::Connected => sink.up(true),
-            Event::Disconnected => sink.up(false),
-            Event::LameDuckMode => {
-                // The server is about to stop: leave it while it still serves rather than when it cuts.
-                if let Err(error) = self.link.client.force_reconnect().await {
-                    tracing::debug!(%error, "could not leave the server that stops");
-                }
-            }
-            Event::SlowConsumer(_) => {
-                tracing::warn!("live messages were dropped here: reading them again");
-            }
-            other => {
-                tracing::debug!(event = %other, "NATS");
-                return false;
-            }
+    /// Goes on with another link. What this one still holds is taken first.
+    fn succeed_by(
+        &mut self,
+        next: Self,
+        shared: &Shared,
+        sink: &dyn LiveSink,
+        tracker: &mut Tracker,
+    ) {
+        while let Some(Some(message)) = self.messages.next().now_or_never() {
+            take_live(&message, tracker, shared, sink);
         }
-        !matches!(event, Event::Disconnected)
+        let renewed = next.info.epoch != self.info.epoch;
+        *self = next;
+        if renewed {
+            self.begin_epoch(shared, sink, tracker);
+        } else {
+            self.offer(shared);
+        }
+        sink.up(true);
+        tracing::debug!("left a server that stops");
+    }
+
+    /// From now on publishes and reads take this link.
+    fn offer(&self, shared: &Shared) {
+        let link = Some(self.link.clone());
+        *shared
+            .link
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = link;
     }
 }
 
-impl Drop for Live {
-    fn drop(&mut self) {
-        self.pump.abort();
+/// A server that stops refuses new connections, and the address of all servers may still lead to it for a moment.
+async fn open_until_done(shared: Arc<Shared>) -> Live {
+    loop {
+        match open(&shared).await {
+            Ok(live) => return live,
+            Err(error) => tracing::debug!(%error, "no other server yet"),
+        }
+        tokio::time::sleep(limits::PUBLISH_RETRY).await;
     }
+}
+
+/// What the client library reports. True when a comparison is due.
+fn note(event: &Event, sink: &dyn LiveSink) -> bool {
+    match event {
+        Event::Connected => sink.up(true),
+        Event::Disconnected => sink.up(false),
+        Event::LameDuckMode => {}
+        Event::SlowConsumer(_) => {
+            tracing::warn!("live messages were dropped here: reading them again");
+        }
+        other => tracing::debug!(event = %other, "NATS"),
+    }
+    matches!(event, Event::Connected | Event::SlowConsumer(_))
 }
 
 fn take_live(message: &Message, tracker: &mut Tracker, shared: &Shared, sink: &dyn LiveSink) {

@@ -3,6 +3,7 @@
 
 mod age;
 mod link;
+mod open;
 mod read;
 mod stream;
 mod subject;
