@@ -49,6 +49,8 @@ fn reader(head: Duration) -> Builder {
     let mut builder = Builder::new();
     builder
         .timer(TokioTimer::new())
+        // A client that has said all it will say still gets its answer.
+        .half_close(true)
         .header_read_timeout(head)
         .max_buf_size(limits::HANDSHAKE_HEAD_BYTES)
         .max_headers(limits::HANDSHAKE_HEADERS);
