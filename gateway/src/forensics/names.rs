@@ -37,19 +37,17 @@ fn module(file: &str) -> Option<String> {
         let (_, inside) = relative.then(|| file.split_once(folder))??;
         Some((*name, inside))
     });
-    let (name, inside) = match own {
-        Some(own) => own,
-        None => {
-            let (folder, inside) = file.rsplit_once("/src/")?;
-            let folder = folder.rsplit('/').next()?;
-            // Without the version that the registry adds.
-            let name = match folder.rsplit_once('-') {
-                Some((name, version)) if version.starts_with(|c: char| c.is_ascii_digit()) => name,
-                _ => folder,
-            };
-            (name, inside)
-        }
+    let foreign = || {
+        let (folder, inside) = file.rsplit_once("/src/")?;
+        let folder = folder.rsplit('/').next()?;
+        // Without the version that the registry adds.
+        let name = match folder.rsplit_once('-') {
+            Some((name, version)) if version.starts_with(|c: char| c.is_ascii_digit()) => name,
+            _ => folder,
+        };
+        Some((name, inside))
     };
+    let (name, inside) = own.or_else(foreign)?;
     let parts = inside.split('/');
     let parts = parts.filter(|part| !matches!(*part, "lib" | "main" | "mod"));
     let path = parts.fold(name.replace('-', "_"), |path, part| path + "::" + part);

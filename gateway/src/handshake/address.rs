@@ -136,10 +136,8 @@ mod tests {
             proxies in proptest::collection::vec(any::<[u8; 4]>(), 0..4),
         ) {
             let client = IpAddr::from(client);
-            let mut line = format!("{claimed},{client}");
-            for proxy in &proxies {
-                line.push_str(&format!(", {}", IpAddr::from(*proxy)));
-            }
+            let proxied = proxies.iter().map(|proxy| IpAddr::from(*proxy).to_string());
+            let line = [format!("{claimed},{client}")].into_iter().chain(proxied).collect::<Vec<_>>().join(", ");
             let hops = proxies.len() as u8 + 1;
             prop_assert_eq!(client_address("10.0.0.1".parse().unwrap(), std::iter::once(line.as_bytes()), hops), client);
         }

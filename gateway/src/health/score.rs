@@ -266,8 +266,8 @@ mod tests {
             }
             let at = now + later;
             let recent = all.iter().filter(|event| **event + 60 > at).count();
-            let wanted = 100i32.saturating_sub(30 * recent as i32).max(10);
-            prop_assert_eq!(i32::from(health.score(s(at), &RULES)), wanted);
+            let wanted = 100_usize.saturating_sub(30 * recent).max(10);
+            prop_assert_eq!(usize::from(health.score(s(at), &RULES)), wanted);
         }
 
         /// Nobody goes before five seconds below the threshold, and everybody does then.
