@@ -362,16 +362,7 @@ async fn a_server_that_announces_its_end_is_left_without_a_pause() {
     let Some(mut cluster) = NatsCluster::start() else {
         return;
     };
-    let config = NatsConfig {
-        url: cluster.url(),
-        stream: "TEST".into(),
-        replicas: 3,
-    };
-    let history = HistoryConfig {
-        max_per_channel: 5000,
-        ..HISTORY
-    };
-    let broker = NatsBroker::new(config, history, "one".into());
+    let broker = clustered(&cluster);
     let recorder = Arc::new(Recorder::default());
     broker.attach(recorder.clone());
     eventually("the link is up", || {
@@ -381,33 +372,23 @@ async fn a_server_that_announces_its_end_is_left_without_a_pause() {
     recorder.0.lock().unwrap().downs = 0;
 
     let mut stored = Vec::new();
-    let publish_some = async |stored: &mut Vec<u64>, most: usize, done: &dyn Fn() -> bool| {
-        for _ in 0..most {
-            if done() {
-                return;
-            }
-            let message = NewMessage {
-                channel: channel("news"),
-                id: stored.len().to_string(),
-                time: *NOW,
-                data: "1".into(),
-            };
-            stored.push(broker.publish(message).await.unwrap().offset);
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+    let publish = async |stored: &mut Vec<u64>| {
+        let id = stored.len().to_string();
+        stored.push(store(&broker, "news", &id, "1").await.offset);
+        tokio::time::sleep(Duration::from_millis(5)).await;
     };
     // Whichever server it is linked to, that one goes, too.
     for server in &mut cluster.servers {
-        let child = std::cell::RefCell::new(server.retire());
-        let gone = std::cell::Cell::new(false);
-        publish_some(&mut stored, 4000, &|| {
-            gone.set(child.borrow_mut().try_wait().unwrap().is_some());
-            gone.get()
-        })
-        .await;
-        assert!(gone.get(), "the server ends");
+        server.retire();
+        let most = stored.len() + 4000;
+        while !server.has_ended() {
+            assert!(stored.len() < most, "the server ends");
+            publish(&mut stored).await;
+        }
         server.run();
-        publish_some(&mut stored, 600, &|| false).await;
+        for _ in 0..600 {
+            publish(&mut stored).await;
+        }
     }
     eventually("everything was brought", || {
         recorder.live_of("news").len() >= stored.len()
@@ -425,24 +406,24 @@ async fn a_server_that_announces_its_end_is_left_without_a_pause() {
     );
 }
 
+/// A broker that knows all servers.
+fn clustered(cluster: &NatsCluster) -> NatsBroker {
+    let config = NatsConfig {
+        url: cluster.url(),
+        stream: "TEST".into(),
+        replicas: 3,
+    };
+    let history = HistoryConfig {
+        max_per_channel: 5000,
+        ..HISTORY
+    };
+    NatsBroker::new(config, history, "one".into())
+}
+
 /// Every server is ended and started again in turn, the stream's leader among them, under steady publishing. Says how many
 /// publishes took over a second, and how many were refused.
 async fn in_turn(mut cluster: NatsCluster, end: impl Fn(&mut NatsServer)) -> (usize, usize) {
-    let broker = || {
-        let config = NatsConfig {
-            url: cluster.url(),
-            stream: "TEST".into(),
-            replicas: 3,
-        };
-        Arc::new(NatsBroker::new(
-            config,
-            HistoryConfig {
-                max_per_channel: 5000,
-                ..HISTORY
-            },
-            "one".into(),
-        ))
-    };
+    let broker = || Arc::new(clustered(&cluster));
     let (first, second) = (member(broker(), &[]), member(broker(), &[]));
     let (one, two) = (first.core().clone(), second.core().clone());
     eventually("both are ready", || one.is_ready() && two.is_ready()).await;

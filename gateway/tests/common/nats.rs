@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use nix::sys::signal::Signal;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
@@ -82,18 +83,20 @@ impl NatsServer {
     /// Ends as a pod's server does.
     pub fn terminate(&mut self) {
         if let Some(mut child) = self.child.take() {
-            let id = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
-            nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM).unwrap();
+            signal(&child, Signal::SIGTERM);
             child.wait().unwrap();
         }
     }
 
     /// Announces its end to its clients and ends after a while (lame duck mode), as a pod's server does whose hook asks for it.
-    pub fn retire(&mut self) -> Child {
-        let child = self.child.take().unwrap();
-        let id = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
-        nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGUSR2).unwrap();
-        child
+    pub fn retire(&self) {
+        signal(self.child.as_ref().unwrap(), Signal::SIGUSR2);
+    }
+
+    /// True once the server has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        let child = self.child.as_mut().unwrap();
+        child.try_wait().unwrap().is_some()
     }
 
     /// Forgets everything that was stored.
@@ -107,6 +110,11 @@ impl Drop for NatsServer {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+fn signal(child: &Child, signal: Signal) {
+    let id = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+    nix::sys::signal::kill(id, signal).unwrap();
 }
 
 pub fn free_port() -> u16 {
