@@ -432,7 +432,8 @@ async fn in_turn(mut cluster: NatsCluster, end: impl Fn(&mut NatsServer)) -> (us
 
     let stored_epoch = one.hub.epoch().unwrap();
     let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let (publisher, stopped) = (one.broker.clone(), stop.clone());
+    let answered = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let (publisher, stopped, count) = (one.broker.clone(), stop.clone(), answered.clone());
     let publishing = tokio::spawn(async move {
         let (mut stored, mut slow, mut refused) = (Vec::new(), 0, 0);
         let mut n = 0_i64;
@@ -446,7 +447,10 @@ async fn in_turn(mut cluster: NatsCluster, end: impl Fn(&mut NatsServer)) -> (us
                 data: n.to_string().into(),
             };
             match publisher.publish(message).await {
-                Ok(_) => stored.push(n),
+                Ok(_) => {
+                    stored.push(n);
+                    count.store(stored.len(), std::sync::atomic::Ordering::SeqCst);
+                }
                 Err(_) => refused += 1,
             }
             slow += usize::from(began.elapsed() > Duration::from_secs(1));
@@ -454,20 +458,26 @@ async fn in_turn(mut cluster: NatsCluster, end: impl Fn(&mut NatsServer)) -> (us
         }
         (stored, slow, refused)
     });
+    let hundred_more = async || {
+        let count = || answered.load(std::sync::atomic::Ordering::SeqCst);
+        let wanted = count() + 100;
+        eventually("a hundred more are stored", || count() >= wanted).await;
+    };
+    let url = cluster.url();
     for server in &mut cluster.servers {
-        tokio::time::sleep(Duration::from_millis(1500)).await;
+        hundred_more().await;
         end(server);
-        tokio::time::sleep(Duration::from_secs(3)).await;
+        hundred_more().await;
         server.run();
-        tokio::time::sleep(Duration::from_millis(2500)).await;
+        all_current(&url).await;
     }
+    hundred_more().await;
     stop.store(true, std::sync::atomic::Ordering::SeqCst);
     let (stored, slow, refused) = publishing.await.unwrap();
     println!(
         "{} stored, {slow} took over a second, {refused} refused",
         stored.len()
     );
-    assert!(stored.len() > 300);
     // A refused one may have been stored all the same; none that was answered may be missing.
     let expect = async |client: &mut Client| {
         let (mut last, mut got) = (0, Vec::new());
@@ -488,4 +498,25 @@ async fn in_turn(mut cluster: NatsCluster, end: impl Fn(&mut NatsServer)) -> (us
         "positions were never used again"
     );
     (slow, refused)
+}
+
+/// Waits until every server of the stream has all of it: the next one may end.
+async fn all_current(url: &str) {
+    let servers: Vec<String> = url.split(',').map(str::to_owned).collect();
+    let client = async_nats::connect(servers).await.unwrap();
+    let current = async {
+        loop {
+            if let Ok(answer) = client.request("$JS.API.STREAM.INFO.TEST", "".into()).await
+                && let Ok(info) = serde_json::from_slice::<serde_json::Value>(&answer.payload)
+                && let Some(replicas) = info["cluster"]["replicas"].as_array()
+                && replicas.len() == 2
+                && replicas.iter().all(|replica| replica["current"] == true)
+            {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let patience = tokio::time::timeout(common::PATIENCE, current).await;
+    assert!(patience.is_ok(), "a server never caught up");
 }
