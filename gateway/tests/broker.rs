@@ -362,16 +362,7 @@ async fn a_server_that_announces_its_end_is_left_without_a_pause() {
     let Some(mut cluster) = NatsCluster::start() else {
         return;
     };
-    let config = NatsConfig {
-        url: cluster.url(),
-        stream: "TEST".into(),
-        replicas: 3,
-    };
-    let history = HistoryConfig {
-        max_per_channel: 5000,
-        ..HISTORY
-    };
-    let broker = NatsBroker::new(config, history, "one".into());
+    let broker = clustered(&cluster);
     let recorder = Arc::new(Recorder::default());
     broker.attach(recorder.clone());
     eventually("the link is up", || {
@@ -381,33 +372,23 @@ async fn a_server_that_announces_its_end_is_left_without_a_pause() {
     recorder.0.lock().unwrap().downs = 0;
 
     let mut stored = Vec::new();
-    let publish_some = async |stored: &mut Vec<u64>, most: usize, done: &dyn Fn() -> bool| {
-        for _ in 0..most {
-            if done() {
-                return;
-            }
-            let message = NewMessage {
-                channel: channel("news"),
-                id: stored.len().to_string(),
-                time: *NOW,
-                data: "1".into(),
-            };
-            stored.push(broker.publish(message).await.unwrap().offset);
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+    let publish = async |stored: &mut Vec<u64>| {
+        let id = stored.len().to_string();
+        stored.push(store(&broker, "news", &id, "1").await.offset);
+        tokio::time::sleep(Duration::from_millis(5)).await;
     };
     // Whichever server it is linked to, that one goes, too.
     for server in &mut cluster.servers {
-        let child = std::cell::RefCell::new(server.retire());
-        let gone = std::cell::Cell::new(false);
-        publish_some(&mut stored, 4000, &|| {
-            gone.set(child.borrow_mut().try_wait().unwrap().is_some());
-            gone.get()
-        })
-        .await;
-        assert!(gone.get(), "the server ends");
+        server.retire();
+        let most = stored.len() + 4000;
+        while !server.has_ended() {
+            assert!(stored.len() < most, "the server ends");
+            publish(&mut stored).await;
+        }
         server.run();
-        publish_some(&mut stored, 600, &|| false).await;
+        for _ in 0..600 {
+            publish(&mut stored).await;
+        }
     }
     eventually("everything was brought", || {
         recorder.live_of("news").len() >= stored.len()
@@ -425,24 +406,24 @@ async fn a_server_that_announces_its_end_is_left_without_a_pause() {
     );
 }
 
+/// A broker that knows all servers.
+fn clustered(cluster: &NatsCluster) -> NatsBroker {
+    let config = NatsConfig {
+        url: cluster.url(),
+        stream: "TEST".into(),
+        replicas: 3,
+    };
+    let history = HistoryConfig {
+        max_per_channel: 5000,
+        ..HISTORY
+    };
+    NatsBroker::new(config, history, "one".into())
+}
+
 /// Every server is ended and started again in turn, the stream's leader among them, under steady publishing. Says how many
 /// publishes took over a second, and how many were refused.
 async fn in_turn(mut cluster: NatsCluster, end: impl Fn(&mut NatsServer)) -> (usize, usize) {
-    let broker = || {
-        let config = NatsConfig {
-            url: cluster.url(),
-            stream: "TEST".into(),
-            replicas: 3,
-        };
-        Arc::new(NatsBroker::new(
-            config,
-            HistoryConfig {
-                max_per_channel: 5000,
-                ..HISTORY
-            },
-            "one".into(),
-        ))
-    };
+    let broker = || Arc::new(clustered(&cluster));
     let (first, second) = (member(broker(), &[]), member(broker(), &[]));
     let (one, two) = (first.core().clone(), second.core().clone());
     eventually("both are ready", || one.is_ready() && two.is_ready()).await;
@@ -451,7 +432,8 @@ async fn in_turn(mut cluster: NatsCluster, end: impl Fn(&mut NatsServer)) -> (us
 
     let stored_epoch = one.hub.epoch().unwrap();
     let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let (publisher, stopped) = (one.broker.clone(), stop.clone());
+    let answered = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let (publisher, stopped, count) = (one.broker.clone(), stop.clone(), answered.clone());
     let publishing = tokio::spawn(async move {
         let (mut stored, mut slow, mut refused) = (Vec::new(), 0, 0);
         let mut n = 0_i64;
@@ -465,7 +447,10 @@ async fn in_turn(mut cluster: NatsCluster, end: impl Fn(&mut NatsServer)) -> (us
                 data: n.to_string().into(),
             };
             match publisher.publish(message).await {
-                Ok(_) => stored.push(n),
+                Ok(_) => {
+                    stored.push(n);
+                    count.store(stored.len(), std::sync::atomic::Ordering::SeqCst);
+                }
                 Err(_) => refused += 1,
             }
             slow += usize::from(began.elapsed() > Duration::from_secs(1));
@@ -473,20 +458,26 @@ async fn in_turn(mut cluster: NatsCluster, end: impl Fn(&mut NatsServer)) -> (us
         }
         (stored, slow, refused)
     });
+    let hundred_more = async || {
+        let count = || answered.load(std::sync::atomic::Ordering::SeqCst);
+        let wanted = count() + 100;
+        eventually("a hundred more are stored", || count() >= wanted).await;
+    };
+    let url = cluster.url();
     for server in &mut cluster.servers {
-        tokio::time::sleep(Duration::from_millis(1500)).await;
+        hundred_more().await;
         end(server);
-        tokio::time::sleep(Duration::from_secs(3)).await;
+        hundred_more().await;
         server.run();
-        tokio::time::sleep(Duration::from_millis(2500)).await;
+        all_current(&url).await;
     }
+    hundred_more().await;
     stop.store(true, std::sync::atomic::Ordering::SeqCst);
     let (stored, slow, refused) = publishing.await.unwrap();
     println!(
         "{} stored, {slow} took over a second, {refused} refused",
         stored.len()
     );
-    assert!(stored.len() > 300);
     // A refused one may have been stored all the same; none that was answered may be missing.
     let expect = async |client: &mut Client| {
         let (mut last, mut got) = (0, Vec::new());
@@ -507,4 +498,25 @@ async fn in_turn(mut cluster: NatsCluster, end: impl Fn(&mut NatsServer)) -> (us
         "positions were never used again"
     );
     (slow, refused)
+}
+
+/// Waits until every server of the stream has all of it: the next one may end.
+async fn all_current(url: &str) {
+    let servers: Vec<String> = url.split(',').map(str::to_owned).collect();
+    let client = async_nats::connect(servers).await.unwrap();
+    let current = async {
+        loop {
+            if let Ok(answer) = client.request("$JS.API.STREAM.INFO.TEST", "".into()).await
+                && let Ok(info) = serde_json::from_slice::<serde_json::Value>(&answer.payload)
+                && let Some(replicas) = info["cluster"]["replicas"].as_array()
+                && replicas.len() == 2
+                && replicas.iter().all(|replica| replica["current"] == true)
+            {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let patience = tokio::time::timeout(common::PATIENCE, current).await;
+    assert!(patience.is_ok(), "a server never caught up");
 }

@@ -16,8 +16,8 @@ const NEEDED: [&str; 4] = ["cpu", "cpuset", "memory", "pids"];
 const NEEDED_V1: [&str; 3] = ["cpuacct", "devices", "freezer"];
 /// Controllers handed down in version 2.
 const DELEGATED: [&str; 5] = ["cpuset", "cpu", "io", "memory", "pids"];
-/// Processor share of all pods together, in tasks outside of them; the clients get the same. Beside the pods run a control plane, three kubelets and their
-/// kin; on a real cluster these do not take the processors of three nodes' pods in turn.
+/// Processor share of all pods together, in tasks outside of them; the clients get the same. Beside the pods run a control plane,
+/// three kubelets and their kin; on a real cluster these do not take the processors of three nodes' pods in turn.
 const PODS_WEIGHT: u32 = 4;
 /// The group of the clients, beside those of the nodes.
 const CLIENTS: &str = "clients";
@@ -146,12 +146,12 @@ fn weigh(ours: &Path, file: &str, one: u32) -> Result<()> {
 
 /// From now on this process counts as the clients.
 pub fn join() -> Result<()> {
-    move_to(&Path::new(CGROUP).join(CLIENTS))
+    move_to(arrangement()?, &Path::new(CGROUP).join(CLIENTS))
 }
 
 /// Moves this process into a group of the hierarchies that deal out processors; `""` is the one that everybody begins in.
-fn move_to(group: &Path) -> Result<()> {
-    let hierarchies = match arrangement()? {
+fn move_to(arrangement: Arrangement, group: &Path) -> Result<()> {
+    let hierarchies = match arrangement {
         Arrangement::V2(tree) => vec![tree],
         Arrangement::V1(hierarchies) => hierarchies,
     };
@@ -168,8 +168,8 @@ fn move_to(group: &Path) -> Result<()> {
 
 /// Removes every group of ours; they can be removed once nothing runs in them.
 pub fn remove() -> Result<()> {
-    if arrangement().is_ok() {
-        move_to(Path::new(""))?;
+    if let Ok(arrangement) = arrangement() {
+        move_to(arrangement, Path::new(""))?;
     }
     let begun = Instant::now();
     loop {

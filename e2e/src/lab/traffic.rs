@@ -1,13 +1,12 @@
 //! Effects: the load on a fleet, and the judgement on its audit, one span at a time.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 use sluice_client::fixed;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 
 use super::fleet::Fleet;
 use super::wait::{self, Look};
@@ -25,7 +24,6 @@ const CONNECTS_PER_SECOND: u32 = 600;
 /// Clients, publishers and the auditor on one fleet.
 pub struct Traffic {
     load: Arc<Load>,
-    begun: Mutex<Instant>,
     reconnect_rate: u32,
     accepted_percent: f64,
 }
@@ -89,7 +87,6 @@ impl Traffic {
         };
         Ok(Self {
             load: Arc::new(Load::start(config).await?),
-            begun: Mutex::new(Instant::now()),
             reconnect_rate: demand.reconnect_rate,
             accepted_percent: demand.accepted_percent,
         })
@@ -97,7 +94,6 @@ impl Traffic {
 
     /// Begins a span.
     pub fn begin(&self, name: &str) {
-        *self.begun.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         self.load.mark(name);
     }
 
@@ -145,8 +141,7 @@ impl Traffic {
 
     /// The audit of the span since [`Self::begin`].
     pub async fn count(&self) -> Audit {
-        let begun = *self.begun.lock().unwrap_or_else(PoisonError::into_inner);
-        tokio::time::sleep_until(begun + SPAN_LEAST).await;
+        tokio::time::sleep(SPAN_LEAST.saturating_sub(self.load.since_mark())).await;
         Audit {
             report: self.load.step_report().await,
             allowed_in_5s: u64::from(self.reconnect_rate) * 5 * 11 / 10 + 10,
@@ -253,9 +248,6 @@ impl fmt::Display for Audit {
             self.allowed_in_5s,
             r.delivery_p99_ms
         )?;
-        for (what, count) in &r.incidents {
-            write!(f, "\n    {count} × {what}")?;
-        }
-        Ok(())
+        r.write_incidents(f)
     }
 }

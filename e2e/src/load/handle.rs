@@ -142,6 +142,12 @@ impl Load {
         };
     }
 
+    /// Time since the last [`Self::mark`], or since the beginning.
+    pub fn since_mark(&self) -> Duration {
+        let began = lock(&self.step).at_ms;
+        Duration::from_millis(self.auditor.now_ms().saturating_sub(began).into())
+    }
+
     /// The figures since the last [`Self::mark`], after what was accepted by now has been delivered or has not come for
     /// 40 s. Keeps the report for the final one. The publishers and clients go on.
     pub async fn step_report(&self) -> StepReport {

@@ -81,7 +81,7 @@ pub struct StepReport {
     pub errors: u64,
     /// Clients that ended for good.
     pub stopped: u64,
-    /// Ends of live connections by reason.
+    /// What was noteworthy, by its text: why live connections ended, why publishes were repeated.
     pub incidents: BTreeMap<String, u64>,
 }
 
@@ -199,6 +199,16 @@ impl StepReport {
     }
 }
 
+impl StepReport {
+    /// A line for each kind of incident.
+    pub(crate) fn write_incidents(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (what, count) in &self.incidents {
+            write!(f, "\n    {count} × {what}")?;
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Display for StepReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
@@ -253,9 +263,6 @@ impl fmt::Display for StepReport {
             self.errors,
             self.stopped
         )?;
-        for (reason, count) in &self.incidents {
-            write!(f, "\n    {count} × {reason}")?;
-        }
-        Ok(())
+        self.write_incidents(f)
     }
 }

@@ -11,6 +11,9 @@ use crate::cluster::tools::Tools;
 /// Lines of a failed command's output that are shown.
 const TAIL_LINES: usize = 60;
 
+/// Lines of failed tests' outputs that are shown.
+const FAILED_LINES: usize = 400;
+
 /// `cargo fmt --check` over the workspace.
 pub async fn format(root: &Path) -> Result<String> {
     run(cargo(root).args(["fmt", "--all", "--check"])).await?;
@@ -80,7 +83,7 @@ pub fn cargo(root: &Path) -> Command {
 /// Runs a command to its end and returns its standard output.
 ///
 /// # Errors
-/// With the tail of both outputs when it fails.
+/// With the tests that failed and what they said; without any, with the tail of both outputs.
 pub async fn run(command: &mut Command) -> Result<String> {
     let shown = format!("{:?}", command.as_std());
     let output = command
@@ -93,10 +96,30 @@ pub async fn run(command: &mut Command) -> Result<String> {
     if output.status.success() {
         return Ok(stdout);
     }
-    let all = format!("{stdout}\n{}", String::from_utf8_lossy(&output.stderr));
-    let lines: Vec<&str> = all.lines().filter(|l| !l.trim().is_empty()).collect();
-    let tail = lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n");
-    bail!("{shown} ended with {}:\n{tail}", output.status)
+    let why = failed_tests(&stdout).unwrap_or_else(|| {
+        let all = format!("{stdout}\n{}", String::from_utf8_lossy(&output.stderr));
+        let lines: Vec<&str> = all.lines().filter(|l| !l.trim().is_empty()).collect();
+        lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
+    });
+    bail!("{shown} ended with {}:\n{why}", output.status)
+}
+
+/// What the test runner said of the tests that failed: their names, then their outputs. `None` when no test failed.
+fn failed_tests(output: &str) -> Option<String> {
+    let names: Vec<&str> = output
+        .lines()
+        .filter_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... FAILED"))
+        .collect();
+    let mut said = Vec::new();
+    let mut failing = false;
+    for line in output.lines() {
+        failing = (failing || line.starts_with("---- ")) && line != "failures:";
+        if failing && !line.is_empty() {
+            said.push(line);
+        }
+    }
+    said.truncate(FAILED_LINES);
+    (!names.is_empty()).then(|| format!("failed: {}\n{}", names.join(", "), said.join("\n")))
 }
 
 /// Sums the passed counts of the test runner's closing lines.
@@ -115,5 +138,16 @@ mod tests {
         let output = "test result: ok. 12 passed; 0 failed; 0 ignored\nnoise\ntest result: ok. 3 passed; 0 failed";
         assert_eq!(super::count_passed(output), 15);
         assert_eq!(super::count_passed("nothing ran"), 0);
+    }
+
+    #[test]
+    fn failed_tests_are_named_before_what_they_said() {
+        let output = "test a::good ... ok\ntest a::bad ... FAILED\n\nfailures:\n\n---- a::bad stdout ----\nit broke\n\n\n\
+                      failures:\n    a::bad\n\ntest result: FAILED. 1 passed; 1 failed\ntest b::good ... ok";
+        assert_eq!(
+            super::failed_tests(output).as_deref(),
+            Some("failed: a::bad\n---- a::bad stdout ----\nit broke")
+        );
+        assert_eq!(super::failed_tests("test a::good ... ok"), None);
     }
 }

@@ -1,21 +1,25 @@
 //! A NATS server of a test's own, on loopback, in a temporary directory. Named by SLUICE_NATS_SERVER; without it, tests that
 //! need one say so and pass.
-#![allow(clippy::print_stderr)]
+#![allow(clippy::print_stderr, clippy::print_stdout)]
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use nix::sys::signal::Signal;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
+
+const PORT: u16 = 4222;
+const ROUTE_PORT: u16 = 6222;
 
 /// A running server; ends when dropped.
 pub struct NatsServer {
     binary: PathBuf,
     directory: tempfile::TempDir,
-    port: u16,
+    ip: Ipv4Addr,
     child: Option<Child>,
 }
 
@@ -26,12 +30,10 @@ impl NatsServer {
             eprintln!("skipped: SLUICE_NATS_SERVER names no nats-server");
             return None;
         };
-        let port = free_port();
-        let directory = tempfile::tempdir().unwrap();
         let mut server = Self {
             binary: binary.into(),
-            directory,
-            port,
+            directory: tempfile::tempdir().unwrap(),
+            ip: own_ip(),
             child: None,
         };
         server.run();
@@ -39,11 +41,11 @@ impl NatsServer {
     }
 
     pub fn url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.port)
+        format!("nats://{}", self.address())
     }
 
     pub fn address(&self) -> SocketAddr {
-        ([127, 0, 0, 1], self.port).into()
+        (self.ip, PORT).into()
     }
 
     pub fn run(&mut self) {
@@ -61,9 +63,9 @@ impl NatsServer {
                 .args([
                     "--jetstream",
                     "--addr",
-                    "127.0.0.1",
+                    &self.ip.to_string(),
                     "--port",
-                    &self.port.to_string(),
+                    &PORT.to_string(),
                     "--store_dir",
                 ])
                 .arg(self.directory.path().join("store"));
@@ -82,18 +84,20 @@ impl NatsServer {
     /// Ends as a pod's server does.
     pub fn terminate(&mut self) {
         if let Some(mut child) = self.child.take() {
-            let id = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
-            nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM).unwrap();
+            signal(&child, Signal::SIGTERM);
             child.wait().unwrap();
         }
     }
 
     /// Announces its end to its clients and ends after a while (lame duck mode), as a pod's server does whose hook asks for it.
-    pub fn retire(&mut self) -> Child {
-        let child = self.child.take().unwrap();
-        let id = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
-        nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGUSR2).unwrap();
-        child
+    pub fn retire(&self) {
+        signal(self.child.as_ref().unwrap(), Signal::SIGUSR2);
+    }
+
+    /// True once the server has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        let child = self.child.as_mut().unwrap();
+        child.try_wait().unwrap().is_some()
     }
 
     /// Forgets everything that was stored.
@@ -106,15 +110,30 @@ impl NatsServer {
 impl Drop for NatsServer {
     fn drop(&mut self) {
         self.kill();
+        if std::thread::panicking() {
+            let log = std::fs::read_to_string(self.directory.path().join("log"));
+            println!(
+                "--- the server on {}:\n{}",
+                self.ip,
+                log.unwrap_or_default()
+            );
+        }
     }
 }
 
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+fn signal(child: &Child, signal: Signal) {
+    let id = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+    nix::sys::signal::kill(id, signal).unwrap();
+}
+
+/// An address of the loopback network that nobody else has. A server that is stopped and started again needs its port
+/// back: a free port of the shared address may meanwhile be a gateway's.
+fn own_ip() -> Ipv4Addr {
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    let server = GIVEN.fetch_add(1, Ordering::Relaxed);
+    assert!(server < 1 << 6, "more servers than addresses");
+    let process = std::process::id() % (1 << 17);
+    Ipv4Addr::from_bits(u32::from(Ipv4Addr::new(127, 128, 0, 0)) | process << 6 | server)
 }
 
 /// A wire between a gateway and its broker that can be cut.
@@ -174,21 +193,18 @@ pub struct NatsCluster {
 impl NatsCluster {
     pub fn start() -> Option<Self> {
         let binary: PathBuf = std::env::var_os("SLUICE_NATS_SERVER")?.into();
-        let ports: Vec<(u16, u16)> = (0..3).map(|_| (free_port(), free_port())).collect();
-        let routes: Vec<_> = ports
-            .iter()
-            .map(|(_, route)| format!("nats://127.0.0.1:{route}"))
-            .collect();
-        let servers = ports.iter().enumerate().map(|(n, (port, route))| {
+        let ips = [own_ip(), own_ip(), own_ip()];
+        let routes = ips.map(|ip| format!("nats://{ip}:{ROUTE_PORT}"));
+        let servers = ips.into_iter().enumerate().map(|(n, ip)| {
             let directory = tempfile::tempdir().unwrap();
             let config = format!(
-                "server_name: n{n}\nlisten: 127.0.0.1:{port}\njetstream {{ store_dir: \"{}\" }}\nlame_duck_duration: 30s\n\
-                 lame_duck_grace_period: 1s\ncluster {{ name: test, listen: 127.0.0.1:{route}, routes: [{}] }}\n",
+                "server_name: n{n}\nlisten: {ip}:{PORT}\njetstream {{ store_dir: \"{}\" }}\nlame_duck_duration: 30s\n\
+                 lame_duck_grace_period: 1s\ncluster {{ name: test, listen: {ip}:{ROUTE_PORT}, routes: [{}] }}\n",
                 directory.path().join("store").display(),
                 routes.join(", "),
             );
             std::fs::write(directory.path().join("nats.conf"), config).unwrap();
-            let mut server = NatsServer { binary: binary.clone(), directory, port: *port, child: None };
+            let mut server = NatsServer { binary: binary.clone(), directory, ip, child: None };
             server.run();
             server
         });

@@ -97,7 +97,8 @@ impl Live {
                     compare_due |= note(&event, sink);
                 }
                 next = optional(successor.as_mut()) => {
-                    successor = None;
+                    // What was asked over the link that goes is asked anew.
+                    (successor, work) = (None, None);
                     self.succeed_by(next, shared, sink, &mut tracker);
                     compare_due = true;
                 }
