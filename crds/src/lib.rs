@@ -2,11 +2,17 @@
 //! `sluice.dev/v1alpha1`.
 //!
 //! ```text
-//! notify_gateway ── broker, auth, pod, drain, scaling …   what a fleet is
-//! chaos_drill ───── creates ─► chaos_experiment           what is broken on purpose, and what was seen
+//! notify_gateway ── parts, limits, scaling, tuning, status   what a fleet is
+//! chaos_drill ───── creates ─► chaos_experiment              what is broken on purpose, and what was seen
 //! names ─────────── labels, annotations and object names every crate shares
+//! quantity ──────── numbers as Kubernetes writes them
+//! rules ─────────── CEL: which fields fit together, with messages that name the value that works
 //! schema ────────── helpers that write structural schemas
 //! ```
+//!
+//! What a change of a `NotifyGateway` does: `breaker` and `health` are told to running gateways; `broker`, `auth`, `pod`, `heartbeat`,
+//! `limits`, `placement`, `drain` (but for its taints), the image and `maxConnectionsPerPod` are a rollout; `replicas`, `paused`,
+//! `scaling`, `service`, `reconnectBudget` and `rollout` are for the operator alone.
 //!
 //! `yaml/` holds the generated CRDs; a test fails when they are stale, and
 //! `UPDATE=1 cargo test -p sluice-crds` rewrites them. Numbers are integers with their unit in the

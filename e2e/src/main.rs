@@ -1,4 +1,4 @@
-//! Effects: the command line behind `cargo demo`, `cargo verify` and `cargo cluster`.
+//! Effects: the command line behind `cargo demo`, `cargo verify`, `cargo bench-all` and `cargo cluster`.
 
 use std::process::ExitCode;
 

@@ -123,7 +123,7 @@ pub struct TokenConfig {
 pub enum KeySource {
     /// One shared secret, HS256.
     Hmac(Vec<u8>),
-    /// A key set in a file, read again when it changes.
+    /// A key set in a file, read again as one behind a URL is.
     JwksFile(PathBuf),
     /// A key set behind a URL.
     JwksUrl(String),

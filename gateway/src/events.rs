@@ -3,6 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use sluice_protocol::{ChannelName, Position};
+
 use crate::breaker::decide::Readings;
 use crate::connection::DisconnectReason;
 
@@ -41,6 +43,11 @@ pub fn disconnected(connection: &str, user: &str, reason: DisconnectReason, deli
         delivered,
         "disconnected"
     );
+}
+
+/// A client was told that notifications are missing. A new epoch means all clients at once, and written lines hold up a shard.
+pub fn gap(connection: &str, channel: &ChannelName, from: &Position, to: &Position) {
+    tracing::debug!(connection, %channel, %from, %to, "gap");
 }
 
 /// The operator, or SIGTERM, wants the connections moved.

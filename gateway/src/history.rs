@@ -113,6 +113,11 @@ impl History {
         reading.await
     }
 
+    /// Drops what was read too long ago, also while nobody reads.
+    pub fn sweep(&self) {
+        self.recent().forget_old(Instant::now());
+    }
+
     async fn fetch(self: Arc<Self>, wish: Wish) -> Result<Arc<Stretch>, Unavailable> {
         let Wish {
             channel,

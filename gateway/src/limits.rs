@@ -21,7 +21,7 @@ pub const HANDSHAKE_HEADER_TIMEOUT_CROWDED: Duration = Duration::from_secs(1);
 /// Free places for handshakes below which time gets short: a quarter.
 pub const HANDSHAKES_CROWDED_BELOW: usize = HANDSHAKES_IN_PROGRESS / 4;
 
-/// From accept to the answer, keep-alive requests on the client port included.
+/// From accept to the answer.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Largest request head on the client port, bytes; hyper's smallest buffer. Holds a 6 KiB query and usual headers.

@@ -79,6 +79,10 @@ pub struct Metrics {
     pub connections: Gauge,
     /// Connection limit in force.
     pub max_connections: Gauge,
+    /// Connections that wait for a moment, as of the last second.
+    pub timers: Gauge,
+    /// A shard's uninterrupted turns.
+    pub poll_seconds: Histogram,
     /// Subscriptions of all connections.
     pub subscriptions: Gauge,
     /// Channels with a subscriber here.
@@ -137,6 +141,9 @@ impl Metrics {
             descriptors: Gauge::default(),
             connections: Gauge::default(),
             max_connections: Gauge::default(),
+            timers: Gauge::default(),
+            // 1 ms, the longest turn that does not delay others noticeably, is a bound.
+            poll_seconds: Histogram::new(exponential_buckets(31.25e-6, 2.0, 12)),
             subscriptions: Gauge::default(),
             channels: Gauge::default(),
             delivered: Counter::default(),
@@ -191,6 +198,16 @@ impl Metrics {
             "sluice_disconnects",
             "Ended connections by reason",
             self.disconnects.clone(),
+        );
+        r.register(
+            "sluice_timers",
+            "Connections that wait for a moment",
+            self.timers.clone(),
+        );
+        r.register(
+            "sluice_shard_poll_seconds",
+            "A shard's turns on one connection or task, without a look at its other work",
+            self.poll_seconds.clone(),
         );
         r.register(
             "sluice_subscriptions",

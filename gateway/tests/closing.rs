@@ -186,6 +186,12 @@ async fn a_session_is_replaced_on_whatever_shard_it_is() {
         let query = format!("resume={}", all[0].resume_token);
         all.push(Client::welcomed(&gateway, &query, 1).await);
     }
+    // However often it comes back, the session has two connections: the newest, and the one that it replaced.
+    eventually("all but two have ended", || {
+        count(&gateway, "replaced") == 11
+    })
+    .await;
+    assert_eq!(gateway.core().registry.len(), 2);
     let mut last = all.pop().unwrap();
     for mut old in all {
         assert_eq!(old.rest().await.1, End::Close(4004, "replaced".into()));

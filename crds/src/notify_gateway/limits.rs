@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("x-kubernetes-validations" = rules::limits()))]
 pub struct LimitsSpec {
-    /// Bytes of the largest message a client may send.
-    #[schemars(range(min = 256, max = 16_777_216))]
+    /// Bytes of the largest message a client may send, and of the largest data a publisher may send.
+    #[schemars(range(min = 256, max = 1_000_000))]
     pub message_bytes: i32,
     /// Notifications sent to a client before it must acknowledge.
     #[schemars(range(min = 1, max = 65_536))]

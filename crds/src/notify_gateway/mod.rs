@@ -147,7 +147,7 @@ pub struct NotifyGatewaySpec {
     #[serde(default)]
     pub heartbeat: Heartbeat,
 
-    /// Bounds on what clients may send, hold and do.
+    /// Bounds on what clients may send, hold and do. Changed by a rollout.
     #[serde(default)]
     pub limits: LimitsSpec,
 

@@ -1,5 +1,7 @@
 //! Pure: a measured number with its unit, its spread and what it must reach, and the arithmetic of samples.
 
+use super::svg::Series;
+
 /// What a figure must reach.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Bound {
@@ -118,6 +120,8 @@ pub struct Findings {
     pub figures: Vec<Figure>,
     /// Its pictures.
     pub plots: Vec<Plot>,
+    /// Samples over time, for machines; their names are stable words.
+    pub series: Vec<Series>,
     /// What was left out, and why; one line each.
     pub skipped: Vec<String>,
 }

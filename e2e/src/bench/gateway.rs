@@ -19,6 +19,9 @@ const HEAP: &str = "sluice_heap_allocated_bytes";
 /// All bytes that were ever allocated.
 const HEAP_TOTAL: &str = "sluice_heap_allocated_total_bytes";
 
+/// How many allocations these were.
+const ALLOCATIONS: &str = "sluice_heap_allocations";
+
 /// What a gateway runs with.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Setup<'a> {
@@ -176,6 +179,7 @@ impl Gateway {
         Ok(Look {
             heap: metrics.get(HEAP),
             allocated: metrics.get(HEAP_TOTAL),
+            allocations: metrics.get(ALLOCATIONS),
             memory: self.server.memory()?,
         })
     }
@@ -212,6 +216,8 @@ pub struct Look {
     pub heap: Option<f64>,
     /// Bytes ever allocated, if the gateway tells.
     pub allocated: Option<f64>,
+    /// Allocations since the start, if the gateway tells.
+    pub allocations: Option<f64>,
     /// What the kernel says.
     pub memory: Memory,
 }

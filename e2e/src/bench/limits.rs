@@ -23,11 +23,15 @@ pub const FANOUT_P99_RATIO: f64 = 3.0;
 /// Least share of the bare upgrade's handshakes per core-second, with a resume token.
 pub const HANDSHAKE_RATIO: f64 = 0.70;
 
-/// Most bytes allocated per upgrade, times those of a bare hyper upgrade.
-pub const HANDSHAKE_BYTES_RATIO: f64 = 1.3;
+/// Most bytes and allocations per upgrade, times those of a bare hyper upgrade.
+pub const HANDSHAKE_COST_RATIO: f64 = 1.3;
 
 /// Most bytes allocated per upgrade, as a share of a default tungstenite accept.
 pub const HANDSHAKE_TUNGSTENITE_SHARE: f64 = 0.25;
+
+/// Most heap that an upgrade leaves after its connection is gone, bytes: nothing, but what threads keep for their next
+/// allocations is counted, too, and is some hundred KB over all upgrades of a run.
+pub const HANDSHAKE_LEFT_BYTES: f64 = 64.0;
 
 /// Heap at the end of the churn over that after its warm-up.
 pub const CHURN_HEAP: f64 = 1.05;
@@ -50,6 +54,15 @@ pub const SLOW_USER_BYTES: f64 = 16.0 * 1024.0;
 /// Most kernel memory that one stalled reader may cost, bytes. `SO_SNDBUF` is 16 KiB, which the kernel doubles; a frame of
 /// 8 KiB overshoots it once, and the reader's own receive buffer is counted, too, because nothing tells the two ends apart.
 pub const SLOW_KERNEL_BYTES: f64 = 96.0 * 1024.0;
+
+/// Heap in the last third of the soak over that in the first one after its warm-up.
+pub const SOAK_HEAP: f64 = 1.05;
+
+/// Resident memory in the last third of the soak over that in the first one after its warm-up.
+pub const SOAK_RSS: f64 = 1.10;
+
+/// Descriptors, and tasks, by which the last third of the soak may exceed the first one: sockets that were just on their way out.
+pub const SOAK_COUNT: f64 = 100.0;
 
 /// Lasting life of a login token: longer than any benchmark.
 pub const TOKEN_LIFE: Duration = Duration::from_hours(6);
@@ -90,7 +103,7 @@ pub const SETTLE: Duration = Duration::from_millis(50);
 /// Wait before memory is read: allocator decay and the last timers of the handshakes.
 pub const SETTLE_MEMORY: Duration = Duration::from_secs(10);
 
-/// Wait between two broadcasts where the time to the last receiver is measured.
+/// From one broadcast to the next where the time to the last receiver is measured; large ones get as much rest between them.
 pub const BROADCAST_PACE: Duration = Duration::from_millis(500);
 
 /// Silence of an idle client between two beats: 15 s, of which jitter takes a tenth on average.

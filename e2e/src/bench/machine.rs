@@ -11,8 +11,11 @@ pub const SERVER_CORE: usize = 0;
 /// Core of the load and of everything beside the server.
 pub const LOAD_CORE: usize = 1;
 
-/// Descriptors that a process needs beside its connections.
-const SPARE_DESCRIPTORS: u64 = 500;
+/// Descriptors that the gateway keeps free; more than what any other process here needs beside its connections.
+const SPARE_DESCRIPTORS: u64 = 512;
+
+/// The gateway refuses newcomers from this share of the others on, percent.
+const REFUSED_FROM_PERCENT: u64 = 95;
 
 /// What figures depend on.
 #[derive(Clone, Debug)]
@@ -88,7 +91,7 @@ pub fn on_core<T>(core: usize, start: impl FnOnce() -> Result<T>) -> Result<T> {
 pub fn descriptors_for(connections: usize) -> Result<()> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("raising the descriptor limit")?;
-    let fits = hard.saturating_sub(SPARE_DESCRIPTORS);
+    let fits = hard.saturating_sub(SPARE_DESCRIPTORS) / 100 * REFUSED_FROM_PERCENT;
     ensure!(
         connections as u64 <= fits,
         "{connections} connections do not fit the descriptor limit of {hard}: use --connections {fits} or raise it"

@@ -25,7 +25,7 @@ pub mod swarm;
 pub mod table;
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
@@ -33,7 +33,7 @@ use clap::Args;
 use crate::cluster::tools::Tools;
 use crate::images::product;
 use crate::progress;
-use benches::{churn, fanout, handshake, idle, memory, peers, slow, stall, writer, zerocopy};
+use benches::{churn, fanout, handshake, idle, memory, peers, slow, soak, stall, writer, zerocopy};
 use context::Context;
 use figure::Findings;
 use machine::Machine;
@@ -44,7 +44,7 @@ use table::Report;
 type Bench = (&'static str, fn(&Context) -> Result<Findings>);
 
 /// All of them, in the order in which they run.
-const BENCHES: [Bench; 10] = [
+const BENCHES: [Bench; 11] = [
     ("memory", memory::run),
     ("idle", idle::run),
     ("fanout", fanout::run),
@@ -55,6 +55,7 @@ const BENCHES: [Bench; 10] = [
     ("writer", writer::run),
     ("zerocopy", zerocopy::run),
     ("peers", peers::run),
+    ("soak", soak::run),
 ];
 
 /// Options of `cargo bench-all`.
@@ -75,6 +76,9 @@ pub struct BenchArgs {
     /// Connections of the large benchmarks [default: 18000, with --quick 2000]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(100..))]
     pub connections: Option<u32>,
+    /// How long the soak lasts, minutes [default: 30, with --quick 5]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=300))]
+    pub soak_minutes: Option<u16>,
     /// Write plots as SVG files to this folder
     #[arg(long, value_name = "DIR")]
     pub plots: Option<PathBuf>,
@@ -96,6 +100,7 @@ pub fn main(args: &BenchArgs) -> Result<bool> {
     .with(
         args.connections.map(|n| n as usize),
         args.pairs.map(usize::from),
+        args.soak_minutes.map(|n| Duration::from_mins(n.into())),
     );
     machine::descriptors_for(scale.connections)?;
     let (gateway, nats) = programs(args)?;

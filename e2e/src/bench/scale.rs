@@ -9,7 +9,7 @@ pub struct Scale {
     pub connections: usize,
     /// Runs of floor and ours, in turn.
     pub pairs: usize,
-    /// Broadcasts whose CPU time is measured, per run.
+    /// Broadcasts whose CPU time is measured, per run: so many that every client acknowledges once meanwhile.
     pub broadcasts: usize,
     /// Broadcasts whose time to the last receiver is measured, per run.
     pub timed_broadcasts: usize,
@@ -17,7 +17,7 @@ pub struct Scale {
     pub upgrades: usize,
     /// Small messages of the burst.
     pub burst: usize,
-    /// How long idle connections are watched.
+    /// How long idle connections are watched, per run.
     pub idle: Duration,
     /// Connects and closes of the churn, and those of its warm-up.
     pub churn: (usize, usize),
@@ -27,8 +27,8 @@ pub struct Scale {
     pub peers: (usize, usize),
     /// Bytes that each way of writing sends in a run.
     pub writer_bytes: usize,
-    /// Registrations in a run.
-    pub registrations: usize,
+    /// How long the soak lasts.
+    pub soak: Duration,
 }
 
 impl Scale {
@@ -36,23 +36,23 @@ impl Scale {
     pub const FULL: Self = Self {
         connections: 18_000,
         pairs: 7,
-        broadcasts: 20,
+        broadcasts: 128,
         timed_broadcasts: 20,
         upgrades: 16_000,
         burst: 100,
-        idle: Duration::from_mins(1),
+        idle: Duration::from_secs(27),
         churn: (2_000_000, 100_000),
         stalled: 1000,
         peers: (18_000, 3),
         writer_bytes: 1 << 30,
-        registrations: 1_000_000,
+        soak: Duration::from_mins(30),
     };
 
     /// A look in a few minutes.
     pub const QUICK: Self = Self {
         connections: 2000,
         pairs: 3,
-        broadcasts: 20,
+        broadcasts: 128,
         timed_broadcasts: 10,
         upgrades: 4000,
         burst: 20,
@@ -61,12 +61,17 @@ impl Scale {
         stalled: 100,
         peers: (2000, 1),
         writer_bytes: 1 << 27,
-        registrations: 200_000,
+        soak: Duration::from_mins(5),
     };
 
-    /// With other numbers of connections and pairs; what depends on them follows.
+    /// With other numbers of connections and pairs and another soak; what depends on them follows.
     #[must_use]
-    pub fn with(mut self, connections: Option<usize>, pairs: Option<usize>) -> Self {
+    pub fn with(
+        mut self,
+        connections: Option<usize>,
+        pairs: Option<usize>,
+        soak: Option<Duration>,
+    ) -> Self {
         if let Some(connections) = connections {
             self.connections = connections;
             self.upgrades = self.upgrades.min(connections);
@@ -77,6 +82,7 @@ impl Scale {
             self.pairs = pairs;
             self.peers.1 = self.peers.1.min(pairs);
         }
+        self.soak = soak.unwrap_or(self.soak);
         self
     }
 }

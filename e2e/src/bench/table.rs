@@ -73,6 +73,7 @@ impl Report {
     /// The named figures.
     pub fn json(&self) -> Value {
         let mut figures = Map::new();
+        let mut series = Map::new();
         let mut errors = Map::new();
         let mut skipped = Vec::new();
         for (bench, outcome) in &self.benches {
@@ -80,6 +81,9 @@ impl Report {
                 Ok(found) => {
                     for figure in &found.figures {
                         figures.insert(format!("{bench}.{}", figure.name), entry(figure));
+                    }
+                    for one in &found.series {
+                        series.insert(format!("{bench}.{}", one.name), json!(one.points));
                     }
                     skipped.extend(found.skipped.iter().map(|line| format!("{bench}: {line}")));
                 }
@@ -92,7 +96,7 @@ impl Report {
         json!({
             "machine": {"processor": m.processor, "cores": m.cores, "memory_gib": m.memory_gib, "kernel": m.kernel},
             "date": m.date, "quick": self.quick, "holds": self.holds(),
-            "figures": figures, "errors": errors, "left_out": skipped,
+            "figures": figures, "series": series, "errors": errors, "left_out": skipped,
         })
     }
 }

@@ -29,6 +29,18 @@ const REFUSED: &[(&str, &str)] = &[
         "scaling bounds",
         include_str!("refused/scaling-bounds.yaml"),
     ),
+    (
+        "breaker that never closes",
+        include_str!("refused/breaker-margin.yaml"),
+    ),
+    (
+        "trip after one closed connection",
+        include_str!("refused/health-trip.yaml"),
+    ),
+    (
+        "limits that keep a user's clients out",
+        include_str!("refused/limits-return.yaml"),
+    ),
 ];
 
 /// Applies the generated CRDs with plain client-side `kubectl apply`, twice: the second one must find nothing to change.

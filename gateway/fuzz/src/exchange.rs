@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Without an answer for so long the gateway waits for more of the request. It answers within microseconds.
 const STILL: Duration = Duration::from_millis(1);
 
-/// A gateway and what it runs on: one thread, so that an input alone decides what happens.
+/// A gateway with one shard, and the runtime of its other ports.
 struct Lab {
     runtime: Runtime,
     address: SocketAddr,
@@ -108,6 +108,8 @@ fn start() -> Lab {
     let arguments = [
         "sluice-gateway",
         "--dev",
+        "--shards",
+        "1",
         "--client-addr",
         free,
         "--publish-addr",

@@ -83,7 +83,8 @@ pub struct Subscribed {
     pub channel: ChannelName,
     /// Epoch of the position.
     pub epoch: Epoch,
-    /// With `recovered`, the position the client asked for; without, the channel's last one at this moment.
+    /// With `recovered`, the position the client asked for; without, the one that everything follows: the channel's last one, or
+    /// the one before the oldest message still there.
     pub offset: Offset,
     /// True when the client gave a position and everything after it follows.
     pub recovered: bool,

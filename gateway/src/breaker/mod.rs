@@ -117,16 +117,17 @@ impl Breaker {
         let numbers = &self.metrics.breaker;
         let rules = self.tuning.breaker();
         let connections = self.connections();
-        let memory = look.memory().unwrap_or_default();
-        if memory.working_set > 0 {
-            measure.take(connections, memory.working_set);
+        // What cannot be read for once (no descriptor is left) is what it was: it must not open the gate.
+        if let Some(memory) = look.memory() {
+            if memory.working_set > 0 {
+                measure.take(connections, memory.working_set);
+            }
+            numbers.working_set.set(memory.working_set);
+            numbers.sockets.set(memory.sockets);
+            numbers.memory_limit.set(memory.limit.unwrap_or(0));
         }
-        let limit = memory.limit.unwrap_or(0);
-        let fits = measure.fits(limit, rules.memory_percent);
+        let fits = measure.fits(numbers.memory_limit.get(), rules.memory_percent);
         let configured = self.configured as u64;
-        numbers.working_set.set(memory.working_set);
-        numbers.sockets.set(memory.sockets);
-        numbers.memory_limit.set(limit);
         numbers.each.set(measure.each().unwrap_or(0));
         let most = room::connection_limit(configured, fits);
         self.metrics.max_connections.set(level(most as usize));

@@ -15,15 +15,29 @@ pub struct Measure {
 }
 
 impl Measure {
-    /// Takes a reading in. Memory is not given back as soon as connections go, so what was measured with more of them stays.
+    /// Takes a reading in. Memory is not given back as soon as connections go, so what was measured with more of them stays;
+    /// but fewer that take less each prove it wrong. Without that, the limit of one bad moment would keep away the very
+    /// connections that it takes to measure again.
     pub fn take(&mut self, connections: u64, used: u64) {
         let base = self.base.map_or(used, |base| base.min(used));
         self.base = Some(base);
+        let Some(each) = (used - base).checked_div(connections) else {
+            return;
+        };
+        let each = each.max(1);
         let enough = connections >= limits::MEASURED_FROM_CONNECTIONS;
         let as_many = connections >= self.at.saturating_sub(self.at / 10);
+        let less = self.each.is_some_and(|before| each < before);
         if enough && as_many {
             self.at = self.at.max(connections);
-            self.each = Some(((used - base) / connections).max(1));
+            self.each = Some(each);
+        } else if enough && less {
+            self.at = connections;
+            self.each = Some(each);
+        } else if less {
+            // Too few to say how much it is, only that it is not so much: as at the start.
+            self.at = 0;
+            self.each = None;
         }
     }
 
@@ -96,6 +110,24 @@ mod tests {
         assert_eq!(measure.each(), each);
         measure.take(9500, 70 * MIB);
         assert_ne!(measure.each(), each);
+    }
+
+    #[test]
+    fn the_limit_of_one_bad_moment_does_not_stay() {
+        let mut measure = Measure::default();
+        measure.take(0, 20 * MIB);
+        measure.take(2000, 480 * MIB);
+        let fits = measure.fits(512 * MIB, 80);
+        assert!(fits.is_some_and(|fits| fits < 1800), "{fits:?}");
+        measure.take(1700, 40 * MIB);
+        assert_eq!(measure.each(), Some(20 * MIB / 1700));
+        assert!(measure.fits(512 * MIB, 80) > Some(2000));
+        // The same with too few left to measure.
+        measure.take(1600, 480 * MIB);
+        measure.take(500, 480 * MIB);
+        assert_eq!(measure.each(), Some(460 * MIB / 1600));
+        measure.take(500, 40 * MIB);
+        assert_eq!((measure.each(), measure.fits(512 * MIB, 80)), (None, None));
     }
 
     #[test]

@@ -15,8 +15,8 @@ pub enum Control {
     },
     /// The drain was taken back: nobody has to go.
     Stay,
-    /// Another connection took over the session.
-    Replaced,
+    /// Another connection took over the session; this one goes on for so long.
+    Replaced(Duration),
     /// Close with 1012 now.
     Drained,
 }
@@ -46,12 +46,17 @@ mod tests {
     #[test]
     fn the_last_of_a_kind_counts() {
         let mut orders = Orders::default();
-        for order in [Control::Stay, Control::Replaced, Control::Stay] {
+        for order in [
+            Control::Stay,
+            Control::Replaced(Duration::MAX),
+            Control::Stay,
+            Control::Replaced(Duration::ZERO),
+        ] {
             orders.push(order);
         }
         let left = orders.take();
         assert!(
-            matches!(left[..], [Control::Replaced, Control::Stay]),
+            matches!(left[..], [Control::Stay, Control::Replaced(Duration::ZERO)]),
             "{left:?}"
         );
         assert!(orders.take().is_empty());

@@ -146,14 +146,16 @@ impl Connection {
         let Some(subscription) = self.subscription(slot) else {
             return Ok(());
         };
-        // The slot may have been given to another channel meanwhile.
-        if result
-            .as_ref()
-            .is_ok_and(|stretch| stretch.channel != *subscription.channel.name())
-        {
+        let place = subscription.place;
+        // The slot may have been given to another channel meanwhile, or to the same one from another place: what a read has lost
+        // counts from its own.
+        let foreign = result.as_ref().is_ok_and(|stretch| {
+            stretch.channel != *subscription.channel.name()
+                || (stretch.lost && stretch.after != place.at)
+        });
+        if foreign {
             return Ok(());
         }
-        let place = subscription.place;
         let stretch = match result {
             Ok(stretch) if stretch.epoch == subscription.epoch && stretch.after <= place.at => {
                 stretch
@@ -166,9 +168,10 @@ impl Connection {
                 return Ok(());
             }
         };
-        if stretch.lost && stretch.after == place.at {
-            let end = stretch.whole_to.unwrap_or(place.at);
-            let to = stretch.frames.first().map_or(end, |first| first.offset - 1);
+        let end = stretch.whole_to.unwrap_or(place.at);
+        let to = stretch.frames.first().map_or(end, |first| first.offset - 1);
+        // Where nothing lies between, nothing is lost.
+        if stretch.lost && to != place.at {
             self.skip(slot, stretch.epoch.clone(), to);
         } else {
             self.announce(slot, true);

@@ -199,7 +199,10 @@ impl Connection {
             // The same for history.
             again |= self.take_history(cx)?;
         }
+        self.flush(cx)?;
+        // After that, because the socket may be stuck since this moment.
         self.check_time()?;
+        // A probe.
         self.flush(cx)?;
         self.note_lagging();
         // What the socket took counts as acknowledged for plain clients, so the window may be open again.
@@ -241,7 +244,9 @@ impl Connection {
                 self.phase = self.phase.after(PhaseEvent::Stay, now);
                 self.asked_to_go = false;
             }
-            Control::Replaced => self.phase = self.phase.after(PhaseEvent::Replaced, now),
+            Control::Replaced(overlap) => {
+                self.phase = self.phase.after(PhaseEvent::Replaced(overlap), now);
+            }
             Control::Drained => {
                 return Err(Farewell::close(CloseCode::Drained, DisconnectReason::Drain));
             }
@@ -342,6 +347,8 @@ impl Future for Connection {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let connection = self.get_mut();
+        let shard = Rc::clone(&connection.shard);
+        let _turn = shard.turn();
         if matches!(connection.stage, Stage::Live) {
             match connection.turn(cx) {
                 Ok(()) => return Poll::Pending,

@@ -6,6 +6,9 @@ use std::time::Instant;
 
 use bytes::{Buf as _, Bytes};
 
+/// What a chunk takes up beside its bytes: its place, and an allocation of its own.
+const CHUNK_BYTES: usize = 64;
+
 /// Bytes that wait for a socket, in order.
 #[derive(Debug)]
 pub struct Outbox {
@@ -36,6 +39,11 @@ impl Outbox {
     /// Bytes that wait.
     pub fn len(&self) -> usize {
         self.bytes
+    }
+
+    /// Bytes of memory that it takes up: many small answers are mostly overhead.
+    pub fn held(&self) -> usize {
+        self.bytes + self.chunks.len() * CHUNK_BYTES
     }
 
     /// True when nothing waits.
@@ -76,6 +84,16 @@ impl Outbox {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn small_answers_are_not_free() {
+        let mut outbox = Outbox::new(Instant::now());
+        for _ in 0..100 {
+            outbox.push(Bytes::from_static(b"pp"));
+        }
+        assert_eq!(outbox.len(), 200);
+        assert!(outbox.held() >= 100 * (2 + size_of::<Bytes>()));
+    }
 
     proptest! {
         #[test]

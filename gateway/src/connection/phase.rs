@@ -1,6 +1,6 @@
 //! Pure: the life of a connection after its welcome, as a table.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sluice_protocol::CloseCode;
 
@@ -33,8 +33,8 @@ pub enum Event {
     Migrate,
     /// Asked to stay after all.
     Stay,
-    /// Replaced by a new connection of its session.
-    Replaced,
+    /// Replaced by a new connection of its session, beside which it goes on for so long.
+    Replaced(Duration),
     /// Over.
     Close,
 }
@@ -45,10 +45,13 @@ impl Phase {
     pub fn after(self, event: Event, now: Instant) -> Self {
         match (self, event) {
             (Self::Closing, _) | (_, Event::Close) => Self::Closing,
+            (Self::Replaced { until }, Event::Replaced(overlap)) => Self::Replaced {
+                until: until.min(now + overlap),
+            },
             // It goes anyway, and sooner than a migration would make it.
             (Self::Replaced { until }, _) => Self::Replaced { until },
-            (_, Event::Replaced) => Self::Replaced {
-                until: now + limits::REPLACED_OVERLAP,
+            (_, Event::Replaced(overlap)) => Self::Replaced {
+                until: now + overlap,
             },
             // The client counts from the first request.
             (Self::Migrating { until }, Event::Migrate) => Self::Migrating { until },
@@ -84,7 +87,8 @@ impl Phase {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
+
+    const OVERLAP: Event = Event::Replaced(limits::REPLACED_OVERLAP);
 
     #[test]
     fn every_event_in_every_phase() {
@@ -99,25 +103,30 @@ mod tests {
         let table = [
             (Phase::Live, Event::Migrate, migrating),
             (Phase::Live, Event::Stay, Phase::Live),
-            (Phase::Live, Event::Replaced, replaced),
+            (Phase::Live, OVERLAP, replaced),
             (Phase::Live, Event::Close, Phase::Closing),
             (migrating, Event::Migrate, migrating),
             (migrating, Event::Stay, Phase::Live),
             (migrating, Event::Close, Phase::Closing),
             (replaced, Event::Migrate, replaced),
             (replaced, Event::Stay, replaced),
-            (replaced, Event::Replaced, replaced),
+            (replaced, OVERLAP, replaced),
+            (
+                replaced,
+                Event::Replaced(Duration::ZERO),
+                Phase::Replaced { until: later },
+            ),
             (replaced, Event::Close, Phase::Closing),
             (Phase::Closing, Event::Migrate, Phase::Closing),
             (Phase::Closing, Event::Stay, Phase::Closing),
-            (Phase::Closing, Event::Replaced, Phase::Closing),
+            (Phase::Closing, OVERLAP, Phase::Closing),
             (Phase::Closing, Event::Close, Phase::Closing),
         ];
         for (before, event, after) in table {
             let at = if before == Phase::Live { now } else { later };
             assert_eq!(before.after(event, at), after, "{before:?} {event:?}");
         }
-        let taken_over = migrating.after(Event::Replaced, later);
+        let taken_over = migrating.after(OVERLAP, later);
         assert_eq!(
             taken_over,
             Phase::Replaced {
@@ -136,7 +145,7 @@ mod tests {
             code(migrating, now + limits::MIGRATE_DEADLINE),
             Some(CloseCode::Drained)
         );
-        let replaced = Phase::Live.after(Event::Replaced, now);
+        let replaced = Phase::Live.after(OVERLAP, now);
         assert_eq!(
             code(replaced, now + limits::REPLACED_OVERLAP),
             Some(CloseCode::Replaced)

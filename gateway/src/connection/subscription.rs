@@ -6,6 +6,7 @@ use sluice_protocol::server::{Gap, Subscribed};
 use sluice_protocol::{ChannelName, Epoch, ErrorCode, Offset, Position, Ref, ServerMessage};
 
 use super::Connection;
+use crate::events;
 use crate::hub::ring::Place;
 use crate::shard::channels::Channel;
 
@@ -202,9 +203,9 @@ impl Connection {
     }
 
     fn send_gap(&mut self, channel: &ChannelName, from: Position, to: Position) {
-        self.shard.core().metrics.gaps.inc();
-        let connection = self.shard.core().registry.name(self.id);
-        tracing::info!(%channel, %from, %to, connection, "gap");
+        let core = self.shard.core();
+        core.metrics.gaps.inc();
+        events::gap(&core.registry.name(self.id), channel, &from, &to);
         self.send(&ServerMessage::Gap(Gap {
             channel: channel.clone(),
             from,

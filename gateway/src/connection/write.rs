@@ -71,7 +71,7 @@ impl Connection {
             self.flushed(now);
             return Ok(());
         }
-        let full = rest.len() > self.outbox_bytes();
+        let full = rest.held() > self.outbox_bytes();
         self.outbox = Some(Box::new(rest));
         while let Some(slot) = left.next_from(0) {
             left.remove(slot);
@@ -125,7 +125,7 @@ impl Connection {
         self.window.socket_took(self.window.last_sent());
     }
 
-    /// Most bytes that may wait for a socket: one largest frame, and answers of a client that does not read.
+    /// Most bytes that may be held for a socket: one largest frame, and answers of a client that does not read.
     fn outbox_bytes(&self) -> usize {
         self.shard.core().config.message_bytes as usize
             + limits::FRAME_OVERHEAD_BYTES

@@ -90,7 +90,7 @@ impl Plan {
         self.terminating = true;
     }
 
-    /// After the endpoint lag: everybody has to go by the deadline. A drain that runs keeps its rate and its earlier end.
+    /// After the endpoint lag: everybody has to go by the deadline. A drain that runs keeps its rate.
     pub fn close_by(&mut self, deadline: Duration, now: Duration) {
         self.closing = true;
         self.refusing_since.get_or_insert(now);

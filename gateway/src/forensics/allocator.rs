@@ -23,6 +23,8 @@ pub struct Figures {
     pub resident: u64,
     /// Bytes handed out since the start.
     pub allocated_total: u64,
+    /// In so many allocations.
+    pub allocations: u64,
 }
 
 /// Sets how long freed memory is kept, lets a thread of jemalloc's own give it back, and sets the sampling interval.
@@ -60,15 +62,18 @@ pub fn figures() -> Figures {
 
 fn read_figures() -> Result<Figures, Error> {
     epoch::advance()?;
-    let mut allocated_total = 0u64;
+    let (mut allocated_total, mut allocations) = (0u64, 0u64);
     for (size, counts) in classes()? {
         let (requested, taken): (u64, u64) = (counts[0].read()?, counts[1].read()?);
-        allocated_total = allocated_total.saturating_add(size.saturating_mul(requested.max(taken)));
+        let count = requested.max(taken);
+        allocated_total = allocated_total.saturating_add(size.saturating_mul(count));
+        allocations = allocations.saturating_add(count);
     }
     Ok(Figures {
         allocated: stats::allocated::read()? as u64,
         resident: stats::resident::read()? as u64,
         allocated_total,
+        allocations,
     })
 }
 

@@ -10,7 +10,7 @@ use prometheus_client::registry::Registry;
 
 use super::allocator;
 
-type Bytes = Gauge<u64, AtomicU64>;
+type Amount = Gauge<u64, AtomicU64>;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ResultLabel {
@@ -20,10 +20,11 @@ struct ResultLabel {
 /// The heap's numbers.
 #[derive(Clone, Debug, Default)]
 pub struct HeapGauges {
-    allocated: Bytes,
-    resident: Bytes,
+    allocated: Amount,
+    resident: Amount,
     /// Only rises. A counter's name would have to end in `_total`, and then clash with `allocated`.
-    allocated_total: Bytes,
+    allocated_total: Amount,
+    allocations: Amount,
     snapshots: Family<ResultLabel, Counter>,
 }
 
@@ -46,6 +47,11 @@ impl HeapGauges {
             self.allocated_total.clone(),
         );
         registry.register(
+            "sluice_heap_allocations",
+            "Allocations since the start; only rises",
+            self.allocations.clone(),
+        );
+        registry.register(
             "sluice_heap_snapshots",
             "Heap snapshots for the folder by how they ended",
             self.snapshots.clone(),
@@ -61,6 +67,7 @@ impl HeapGauges {
         self.allocated.set(figures.allocated);
         self.resident.set(figures.resident);
         self.allocated_total.set(figures.allocated_total);
+        self.allocations.set(figures.allocations);
     }
 
     /// Counts a snapshot that was to be kept.

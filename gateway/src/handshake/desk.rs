@@ -139,9 +139,10 @@ impl Desk {
 
     /// When a client may come, for those that cannot see a refused upgrade's answer.
     fn assign(&self) -> Answer {
-        let full = || self.core.breaker.is_open().then(retry_after);
-        let wait = busy(&self.core).and_then(|error| error.retry_after_ms);
-        let wait = wait.or_else(full).unwrap_or(0);
+        // The breaker first: who only asks is no newcomer that it refused.
+        let full = self.core.breaker.is_open().then(retry_after);
+        let wait = full.or_else(|| busy(&self.core)?.retry_after_ms);
+        let wait = wait.unwrap_or(0);
         let body = format!("{{\"retry_after_ms\":{wait}}}");
         let mut answer = json(StatusCode::OK, body.into());
         let headers = answer.headers_mut();

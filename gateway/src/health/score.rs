@@ -67,7 +67,7 @@ impl HealthScore {
 
     /// Whether rules need not be asked: nothing has happened, and nothing is happening.
     pub fn is_spotless(&self, stuck_since: Option<Duration>) -> bool {
-        stuck_since.is_none() && self.events[EVENTS - 1].is_none()
+        stuck_since.is_none() && self.counted.is_none() && self.events[EVENTS - 1].is_none()
     }
 
     /// Hundredths, from what happened within the window.

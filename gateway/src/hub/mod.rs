@@ -206,6 +206,11 @@ impl LiveSink for Hub {
     fn epoch(&self, epoch: &Epoch, last: u64) {
         let mut table = self.table();
         if table.epoch.as_ref() == Some(epoch) {
+            drop(table);
+            // The link was made anew; what was stored meanwhile was not offered.
+            if self.fed().offset < last {
+                self.skipped(last);
+            }
             return;
         }
         let first = table.epoch.replace(epoch.clone()).is_none();

@@ -127,10 +127,13 @@ impl Ring {
         }
     }
 
-    /// Drops frames published before `time`.
+    /// Drops frames published before `time`, and gives back the places that a burst took.
     pub fn expire(&mut self, time: u64) {
         while self.frames.front().is_some_and(|frame| frame.time < time) {
             self.drop_oldest();
+        }
+        if self.frames.len() < self.frames.capacity() / 4 {
+            self.frames.shrink_to_fit();
         }
     }
 
@@ -267,6 +270,7 @@ mod tests {
             (ring.bytes(), ring.next(&epoch(), at(4))),
             (0, Next::Behind { until: 5 })
         );
+        assert_eq!(ring.frames.capacity(), 0);
         assert_eq!(ring.next(&epoch(), at(5)), Next::UpToDate);
     }
 

@@ -1,11 +1,14 @@
 //! Effects (wake-ups): what a shard does with letters. Each session is kept by one shard, chosen by the session's own bytes, so that
 //! two connections of a session find each other wherever they are.
 
+use std::time::Duration;
+
 use super::inbox::{Letter, Seat};
 use super::slab::Key;
 use super::{Entry, Shard};
 use crate::auth::resume::SessionId;
 use crate::connection::control::Control;
+use crate::limits;
 
 impl Shard {
     /// Sends a letter; one to this shard is read at once.
@@ -27,12 +30,7 @@ impl Shard {
     fn read(&self, letter: Letter) {
         match letter {
             Letter::Order(key, order) => self.order(key, order),
-            Letter::Arrived(session, seat) => {
-                let replaced = self.sessions.borrow_mut().insert(session, seat);
-                if let Some(old) = replaced {
-                    self.send(old.shard, Letter::Order(old.key, Control::Replaced));
-                }
-            }
+            Letter::Arrived(session, seat) => self.arrived(session, seat),
             Letter::Left(session, seat) => self.left(session, seat),
             // Whoever asked may be gone; then nobody misses the answer. The same below.
             Letter::IsHere(session, answer) => {
@@ -58,12 +56,31 @@ impl Shard {
         }
     }
 
+    /// The older connection goes on beside the new one for a while; one that was replaced before ends now. So however often a
+    /// session comes back, it has no more than these two, and its right to pass the limits is worth one connection.
+    fn arrived(&self, session: SessionId, seat: Seat) {
+        let Some(old) = self.sessions.borrow_mut().insert(session, seat) else {
+            return;
+        };
+        let oldest = self.overlapping.borrow_mut().insert(session, old);
+        let leaving = [
+            Some((old, limits::REPLACED_OVERLAP)),
+            oldest.map(|seat| (seat, Duration::ZERO)),
+        ];
+        for (seat, overlap) in leaving.into_iter().flatten() {
+            let order = Control::Replaced(overlap);
+            self.send(seat.shard, Letter::Order(seat.key, order));
+        }
+    }
+
     fn left(&self, session: SessionId, seat: Seat) {
-        let mut sessions = self.sessions.borrow_mut();
-        if sessions.get(&session) == Some(&seat) {
-            sessions.remove(&session);
-            if sessions.len() < sessions.capacity() / 4 {
-                sessions.shrink_to_fit();
+        for table in [&self.sessions, &self.overlapping] {
+            let mut table = table.borrow_mut();
+            if table.get(&session) == Some(&seat) {
+                table.remove(&session);
+                if table.len() < table.capacity() / 4 {
+                    table.shrink_to_fit();
+                }
             }
         }
     }

@@ -10,6 +10,7 @@
 pub mod channels;
 pub mod inbox;
 pub mod mail;
+mod poll;
 pub mod slab;
 pub mod tasks;
 pub mod thread;
@@ -51,6 +52,8 @@ pub struct Shard {
     wheel: RefCell<Wheel>,
     /// The newest connection of each session that this shard keeps, on whatever shard it is.
     sessions: RefCell<HashMap<SessionId, Seat>>,
+    /// The connections that those replaced and that still go on.
+    overlapping: RefCell<HashMap<SessionId, Seat>>,
     timer: Notify,
     crowded: Notify,
     start: Instant,
@@ -99,6 +102,7 @@ impl Shard {
             channels: RefCell::default(),
             wheel: RefCell::default(),
             sessions: RefCell::default(),
+            overlapping: RefCell::default(),
             timer: Notify::new(),
             crowded: Notify::new(),
             start: Instant::now(),

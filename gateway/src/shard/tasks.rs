@@ -10,6 +10,7 @@ use super::Shard;
 use super::channels::Channel;
 use crate::auth::now_millis;
 use crate::limits;
+use crate::metrics::level;
 
 /// Reads the inbox and tells followers of news, for ever. A crowd is told a slice at a time, and those who were told write
 /// before the next slice is.
@@ -46,13 +47,18 @@ pub async fn keep_time(shard: Rc<Shard>) {
     }
 }
 
-/// Drops old frames, for ever.
+/// Drops old frames and old reads, for ever.
 pub async fn sweep(shard: Rc<Shard>) {
     loop {
         let keep = tokio::select! {
             () = tokio::time::sleep(limits::RING_SWEEP) => limits::RING_AGE,
-            () = shard.crowded.notified() => limits::RING_AGE_CROWDED,
+            () = shard.crowded.notified() => {
+                // Every message of a crowd rings. Looking at all channels each time would take the shard's whole time.
+                tokio::time::sleep(limits::RING_AGE_CROWDED / 10).await;
+                limits::RING_AGE_CROWDED
+            }
         };
+        shard.core.history.sweep();
         let oldest = now_millis().saturating_sub(keep.as_millis() as u64);
         let mut warm = shard.channels.borrow_mut().take_warm();
         while shard.expire_frames(&mut warm, oldest) {
@@ -61,14 +67,19 @@ pub async fn sweep(shard: Rc<Shard>) {
     }
 }
 
-/// Says that the shard runs, for ever.
+/// Says that the shard runs and how many wait for a moment, for ever.
 pub async fn beat(shard: Rc<Shard>) {
     let mut every = tokio::time::interval(Duration::from_secs(1));
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut told = 0;
     loop {
         every.tick().await;
         let at = shard.core.started.elapsed().as_millis() as u64;
         shard.inbox.beat(at);
+        // One number for all shards: each adds what has changed on it.
+        let armed = level(shard.wheel.borrow().armed());
+        shard.core.metrics.timers.inc_by(armed - told);
+        told = armed;
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use tokio::task::spawn_local;
 use tokio_util::sync::CancellationToken;
 
+use super::poll::measured;
 use super::{Shard, tasks};
 use crate::core::Core;
 use crate::{events, limits, listener};
@@ -51,9 +52,9 @@ fn run(
         core.breaker.watch(Handle::current());
         let shard = Shard::new(core, index);
         let parts = [
-            spawn_local(tasks::dispatch(shard.clone())),
-            spawn_local(tasks::keep_time(shard.clone())),
-            spawn_local(tasks::sweep(shard.clone())),
+            spawn_local(measured(shard.clone(), tasks::dispatch(shard.clone()))),
+            spawn_local(measured(shard.clone(), tasks::keep_time(shard.clone()))),
+            spawn_local(measured(shard.clone(), tasks::sweep(shard.clone()))),
             spawn_local(tasks::beat(shard.clone())),
             spawn_local(listener::accept(shard, listener)),
         ];

@@ -87,12 +87,7 @@ fn books(gateway: &mut Gateway) -> Result<Books> {
 pub fn run(bench: &Context) -> Result<Findings> {
     let (total, warm_up) = bench.scale.churn;
     let mut gateway = Gateway::start(bench, Setup::default())?;
-    let requests: Vec<Vec<u8>> = bench
-        .tokens(USERS)?
-        .iter()
-        .map(|token| connect_request(&format!("token={token}")))
-        .collect();
-    let mut churn = Churn::new(&gateway, requests)?;
+    let mut churn = Churn::new(bench, &gateway)?;
     churn.go(&mut gateway, warm_up, None)?;
     churn.leave(&mut gateway)?;
     let before = books(&mut gateway)?;
@@ -147,11 +142,13 @@ fn findings(before: &Books, after: &Books, looks: &[(usize, Look)], rate: f64) -
                 ],
             ),
         }],
-        skipped: Vec::new(),
+        ..Findings::default()
     }
 }
 
-struct Churn {
+/// Clients that come and go.
+#[derive(Debug)]
+pub struct Churn {
     swarm: Swarm,
     requests: Vec<Vec<u8>>,
     /// Connections begun.
@@ -165,7 +162,16 @@ struct Churn {
 }
 
 impl Churn {
-    fn new(gateway: &Gateway, requests: Vec<Vec<u8>>) -> Result<Self> {
+    /// Nobody has come yet.
+    ///
+    /// # Errors
+    /// When a token cannot be signed.
+    pub fn new(bench: &Context, gateway: &Gateway) -> Result<Self> {
+        let requests = bench
+            .tokens(USERS)?
+            .iter()
+            .map(|token| connect_request(&format!("token={token}")))
+            .collect();
         Ok(Self {
             swarm: Swarm::new(gateway.clients, Manner::of(Dialect::Sluice))?,
             requests,
@@ -176,8 +182,11 @@ impl Churn {
         })
     }
 
-    /// Opens and closes `count` connections.
-    fn go(
+    /// Opens and closes `count` connections, with some looks at memory meanwhile.
+    ///
+    /// # Errors
+    /// When one is refused, or nothing moves any more.
+    pub fn go(
         &mut self,
         gateway: &mut Gateway,
         count: usize,
@@ -229,10 +238,7 @@ impl Churn {
             self.fates += 1;
             match fate(self.fates) {
                 Fate::Goodbye => self.swarm.say_goodbye(index)?,
-                Fate::Reset => {
-                    self.swarm.reset(index);
-                    closed += 1;
-                }
+                Fate::Reset => closed += usize::from(self.swarm.reset(index)),
                 Fate::HalfOpen => {
                     self.swarm.half_close(index);
                     self.swarm.stall(index, true)?;
@@ -240,15 +246,13 @@ impl Churn {
                     if self.half_open.len() > HALF_OPEN
                         && let Some(oldest) = self.half_open.pop_front()
                     {
-                        self.swarm.drop_one(oldest);
-                        closed += 1;
+                        closed += usize::from(self.swarm.drop_one(oldest));
                     }
                 }
                 Fate::MidFrame => {
                     self.swarm
                         .send_raw(index, &frames::unfinished(100, b"{\"type\":"))?;
-                    self.swarm.drop_one(index);
-                    closed += 1;
+                    closed += usize::from(self.swarm.drop_one(index));
                 }
             }
         }
@@ -260,8 +264,7 @@ impl Churn {
         if closed == 0 && self.swarm.tally.ready <= self.half_open.len() {
             // Nothing else is open: the half-open ones go, too.
             while let Some(index) = self.half_open.pop_front() {
-                self.swarm.drop_one(index);
-                closed += 1;
+                closed += usize::from(self.swarm.drop_one(index));
             }
         }
         self.open -= closed;

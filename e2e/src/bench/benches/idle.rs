@@ -19,25 +19,31 @@ const PING: &[u8] = b"{\"type\":\"ping\",\"id\":1}";
 /// Longest wait between two beats of the whole swarm: they are spread evenly, as random starts and jitter do.
 const STEP: Duration = Duration::from_millis(10);
 
-/// The floor, then ours.
+/// Floor and ours, in turn.
 ///
 /// # Errors
 /// When a server fails or pings are not answered.
 pub fn run(bench: &Context) -> Result<Findings> {
     let count = bench.scale.connections;
-    let floor = cores(bench, &Floor::start(bench, Kind::Fanout)?)?;
-    progress::note(&format!(
-        "  floor: {floor:.4} cores for {count} connections"
-    ));
-    let ours = cores(bench, &Ours::start(bench, Setup::default(), count)?)?;
-    progress::note(&format!("  ours: {ours:.4} cores"));
+    let (mut floor, mut ours, mut beyond) = (Vec::new(), Vec::new(), Vec::new());
+    for pair in 1..=bench.scale.pairs {
+        let bare = cores(bench, &Floor::start(bench, Kind::Fanout)?)?;
+        let gateway = cores(bench, &Ours::start(bench, Setup::default(), count)?)?;
+        progress::note(&format!(
+            "  pair {pair} of {}: floor {bare:.4}, ours {gateway:.4} cores for {count} connections",
+            bench.scale.pairs
+        ));
+        floor.push(bare);
+        ours.push(gateway);
+        beyond.push(gateway - bare);
+    }
     Ok(Findings {
         figures: vec![
-            Figure::new("core_seconds_per_second", "cores", ours - floor)
+            Figure::of("core_seconds_per_second", "cores", &beyond)
                 .must(Bound::AtMost(limits::IDLE_CORES))
                 .note("beyond the floor's"),
-            Figure::new("gateway_cores", "cores", ours),
-            Figure::new("floor_cores", "cores", floor),
+            Figure::of("gateway_cores", "cores", &ours),
+            Figure::of("floor_cores", "cores", &floor),
         ],
         ..Findings::default()
     })

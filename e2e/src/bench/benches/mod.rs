@@ -7,6 +7,7 @@ pub mod idle;
 pub mod memory;
 pub mod peers;
 pub mod slow;
+pub mod soak;
 pub mod stall;
 pub mod writer;
 pub mod zerocopy;

@@ -23,16 +23,18 @@ impl Swarm {
         self.watch(&slot.stream, index, !stalled, writing)
     }
 
-    /// Ends one connection with a reset.
-    pub fn reset(&mut self, index: usize) {
-        if let Some(slot) = self.remove(index) {
+    /// Ends one connection with a reset; false when it had ended already.
+    pub fn reset(&mut self, index: usize) -> bool {
+        let slot = self.remove(index);
+        if let Some(slot) = &slot {
             dial::rude(&slot.stream);
         }
+        slot.is_some()
     }
 
-    /// Ends one connection as the kernel does for a program that exits.
-    pub fn drop_one(&mut self, index: usize) {
-        drop(self.remove(index));
+    /// Ends one connection as the kernel does for a program that exits; false when it had ended already.
+    pub fn drop_one(&mut self, index: usize) -> bool {
+        self.remove(index).is_some()
     }
 
     /// Sends a Close frame; the connection ends when the server does.

@@ -6,6 +6,7 @@ mod drills;
 mod failures;
 mod rollout;
 mod scaling;
+mod thresholds;
 
 use std::time::Duration;
 
@@ -71,6 +72,7 @@ pub async fn run_all(stage: &mut Stage, checks: &mut Checks, only: Option<&str>)
         failures::gateway_killed,
         Traffic::count_unpaced
     );
+    scenario!("breaker, without a restart", thresholds::breaker);
     scenario!("malformed patch", failures::malformed_patch);
     scenario!("scheduled drill", drills::scheduled);
     scenario!("drill whose hypothesis fails", drills::hypothesis_fails);
@@ -85,7 +87,7 @@ async fn reset(stage: &Stage) -> Result<()> {
     }
     stage
         .fleet
-        .patch(serde_json::json!({ "spec": { "replicas": 3, "scaling": null, "pod": { "podPatch": null },
+        .patch(serde_json::json!({ "spec": { "replicas": 3, "scaling": null, "pod": { "podPatch": null }, "breaker": null,
             "reconnectBudget": { "ratePerSecond": FLEET_RATE } } }))
         .await?;
     stage.fleet.settled(SETTLE).await?;
