@@ -49,20 +49,21 @@ pub async fn targets(root: &Path) -> Result<String> {
     }
 }
 
-/// The programs by name. They are built in their own folder: its configuration adds the counters that guide the search.
+/// The programs by name. `instrument` stands before the compiler for the workspace's own crates; dependencies are those of
+/// every other build.
 async fn build(root: &Path) -> Result<BTreeMap<String, PathBuf>> {
-    let mut cargo = code::cargo(&root.join("gateway/fuzz"));
-    // They would stand in for the folder's own flags.
-    for name in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_TARGET_DIR"] {
-        cargo.env_remove(name);
+    let mut cargo = code::cargo(root);
+    cargo.arg("build").env(
+        "RUSTC_WORKSPACE_WRAPPER",
+        root.join("gateway/fuzz/instrument"),
+    );
+    for name in TARGETS {
+        cargo.args(["--bin", name]);
     }
     let output = code::run(cargo.args([
-        "build",
-        "--bins",
-        "--profile",
-        "fuzz",
+        "--release",
         "--features",
-        "libfuzzer",
+        "sluice-fuzz/libfuzzer",
         "--locked",
         "--message-format",
         "json-render-diagnostics",
