@@ -156,8 +156,13 @@ pub fn end_all(recorded: &[Recorded], limit: Duration) -> Result<()> {
 /// The end of a log, for an error.
 pub fn tail(log: &Path) -> String {
     let text = std::fs::read_to_string(log).unwrap_or_default();
+    last_lines(&text, TAIL_LINES)
+}
+
+/// At most so many lines of a text's end, without empty ones.
+pub fn last_lines(text: &str, most: usize) -> String {
     let lines: Vec<&str> = text.lines().filter(|l| !l.trim().is_empty()).collect();
-    lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
+    lines[lines.len().saturating_sub(most)..].join("\n")
 }
 
 /// Runs a short command to its end and returns its standard output.

@@ -6,6 +6,7 @@ use std::process::Stdio;
 use anyhow::{Context, Result, bail};
 use tokio::process::Command;
 
+use crate::cluster::process::last_lines;
 use crate::cluster::tools::Tools;
 
 /// Lines of a failed command's output that are shown.
@@ -98,8 +99,7 @@ pub async fn run(command: &mut Command) -> Result<String> {
     }
     let why = failed_tests(&stdout).unwrap_or_else(|| {
         let all = format!("{stdout}\n{}", String::from_utf8_lossy(&output.stderr));
-        let lines: Vec<&str> = all.lines().filter(|l| !l.trim().is_empty()).collect();
-        lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
+        last_lines(&all, TAIL_LINES)
     });
     bail!("{shown} ended with {}:\n{why}", output.status)
 }
