@@ -11,6 +11,10 @@ use sluice_e2e::load::{self, LoadArgs};
 use sluice_e2e::progress;
 use sluice_e2e::verify::{self, VerifyArgs};
 
+/// The gateway's, so that the floors of the benchmarks have no other one, and can be asked what they allocate.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 #[derive(Parser)]
 #[command(
     name = "sluice-e2e",

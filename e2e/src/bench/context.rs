@@ -27,6 +27,8 @@ pub struct Context {
     pub me: PathBuf,
     /// nats-server, when there is one.
     pub nats: Option<PathBuf>,
+    /// The gateway's own benchmark of its registry, when that is to run.
+    pub registry: Option<PathBuf>,
     /// For logs and keys; gone at the end.
     pub folder: PathBuf,
     /// File with the secret of login tokens.
@@ -35,25 +37,32 @@ pub struct Context {
     next_port: AtomicU16,
 }
 
+/// What was built for a run.
+#[derive(Debug)]
+pub struct Programs {
+    /// The gateway.
+    pub gateway: PathBuf,
+    /// nats-server, when there is one.
+    pub nats: Option<PathBuf>,
+    /// The gateway's own benchmark of its registry, when that is to run.
+    pub registry: Option<PathBuf>,
+}
+
 impl Context {
     /// Writes the secret of this run.
     ///
     /// # Errors
     /// When the folder cannot be written.
-    pub fn new(
-        scale: Scale,
-        gateway: PathBuf,
-        nats: Option<PathBuf>,
-        folder: PathBuf,
-    ) -> Result<Self> {
+    pub fn new(scale: Scale, programs: Programs, folder: PathBuf) -> Result<Self> {
         let secret: String = format!("{:032x}", rand::random::<u128>());
         let secret_file = folder.join("secret");
         std::fs::write(&secret_file, &secret)?;
         Ok(Self {
             scale,
-            gateway,
+            gateway: programs.gateway,
             me: std::env::current_exe().context("finding this program")?,
-            nats,
+            nats: programs.nats,
+            registry: programs.registry,
             folder,
             secret_file,
             secret: secret.into_bytes(),

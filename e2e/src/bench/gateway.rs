@@ -29,6 +29,12 @@ pub struct Setup<'a> {
     pub nats: Option<SocketAddr>,
     /// A key set for login tokens, instead of the shared secret.
     pub jwks: Option<&'a Path>,
+    /// How long its allocator keeps freed memory, milliseconds, instead of the default.
+    pub decay_ms: Option<u64>,
+    /// A folder for heap snapshots.
+    pub heap_dir: Option<&'a Path>,
+    /// Settings of its allocator that must be known before its first allocation.
+    pub malloc_conf: Option<&'a str>,
 }
 
 /// A running gateway.
@@ -120,6 +126,15 @@ impl Gateway {
             command
                 .args(["--broker", "nats", "--nats-url"])
                 .arg(format!("nats://{address}"));
+        }
+        if let Some(decay) = setup.decay_ms {
+            command.arg("--heap-decay-ms").arg(decay.to_string());
+        }
+        if let Some(folder) = setup.heap_dir {
+            command.arg("--heap-dir").arg(folder);
+        }
+        if let Some(conf) = setup.malloc_conf {
+            command.env("_RJEM_MALLOC_CONF", conf);
         }
         let mut server = Server::start("gateway", command, machine::SERVER_CORE, &bench.folder)?;
         let begun = Instant::now();

@@ -55,6 +55,12 @@ pub const SLOW_USER_BYTES: f64 = 16.0 * 1024.0;
 /// 8 KiB overshoots it once, and the reader's own receive buffer is counted, too, because nothing tells the two ends apart.
 pub const SLOW_KERNEL_BYTES: f64 = 96.0 * 1024.0;
 
+/// CPU of a connection that comes and goes with the allocator's default decay, over that with the best one.
+pub const DECAY_CPU_RATIO: f64 = 1.05;
+
+/// Wait before the memory that a crowd left is read: somewhat more than the default decay.
+pub const SETTLE_DECAY: Duration = Duration::from_secs(4);
+
 /// Heap in the last third of the soak over that in the first one after its warm-up.
 pub const SOAK_HEAP: f64 = 1.05;
 

@@ -66,10 +66,16 @@ fn field(text: &str, name: &str) -> String {
 /// # Errors
 /// When the machine has no such core.
 pub fn pin(core: usize) -> Result<()> {
+    pin_to(&[core])
+}
+
+fn pin_to(cores: &[usize]) -> Result<()> {
     let mut set = CpuSet::new();
-    set.set(core)?;
+    for core in cores {
+        set.set(*core)?;
+    }
     sched_setaffinity(Pid::from_raw(0), &set)
-        .with_context(|| format!("this benchmark needs core {core} (two cores in all)"))
+        .with_context(|| format!("this benchmark needs the cores {cores:?}"))
 }
 
 /// Runs `start` on `core`: threads and processes keep the core of the thread that starts them.
@@ -77,8 +83,16 @@ pub fn pin(core: usize) -> Result<()> {
 /// # Errors
 /// When the machine has no such core; those of `start`.
 pub fn on_core<T>(core: usize, start: impl FnOnce() -> Result<T>) -> Result<T> {
+    on_cores(&[core], start)
+}
+
+/// Runs `start` on any of `cores`.
+///
+/// # Errors
+/// When the machine lacks one of them; those of `start`.
+pub fn on_cores<T>(cores: &[usize], start: impl FnOnce() -> Result<T>) -> Result<T> {
     let before = sched_getaffinity(Pid::from_raw(0))?;
-    pin(core)?;
+    pin_to(cores)?;
     let outcome = start();
     sched_setaffinity(Pid::from_raw(0), &before)?;
     outcome

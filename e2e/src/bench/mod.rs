@@ -33,8 +33,11 @@ use clap::Args;
 use crate::cluster::tools::Tools;
 use crate::images::product;
 use crate::progress;
-use benches::{churn, fanout, handshake, idle, memory, peers, slow, soak, stall, writer, zerocopy};
-use context::Context;
+use benches::{
+    churn, decay, deflate, fanout, handshake, idle, memory, peers, registry, slow, soak, stall,
+    writer, zerocopy,
+};
+use context::{Context, Programs};
 use figure::Findings;
 use machine::Machine;
 use scale::Scale;
@@ -44,7 +47,7 @@ use table::Report;
 type Bench = (&'static str, fn(&Context) -> Result<Findings>);
 
 /// All of them, in the order in which they run.
-const BENCHES: [Bench; 11] = [
+const BENCHES: [Bench; 14] = [
     ("memory", memory::run),
     ("idle", idle::run),
     ("fanout", fanout::run),
@@ -52,8 +55,11 @@ const BENCHES: [Bench; 11] = [
     ("churn", churn::run),
     ("slow", slow::run),
     ("stall", stall::run),
+    ("registry", registry::run),
     ("writer", writer::run),
     ("zerocopy", zerocopy::run),
+    ("deflate", deflate::run),
+    ("decay", decay::run),
     ("peers", peers::run),
     ("soak", soak::run),
 ];
@@ -87,6 +93,13 @@ pub struct BenchArgs {
     pub gateway: Option<PathBuf>,
 }
 
+impl BenchArgs {
+    /// True when this benchmark is to run.
+    fn asks_for(&self, name: &str) -> bool {
+        self.names.is_empty() || self.names.iter().any(|n| n == name)
+    }
+}
+
 /// Runs the benchmarks; true when every limit holds.
 ///
 /// # Errors
@@ -103,7 +116,7 @@ pub fn main(args: &BenchArgs) -> Result<bool> {
         args.soak_minutes.map(|n| Duration::from_mins(n.into())),
     );
     machine::descriptors_for(scale.connections)?;
-    let (gateway, nats) = programs(args)?;
+    let programs = programs(args)?;
     let machine = Machine::here();
     ensure!(
         machine.cores >= 2,
@@ -112,7 +125,7 @@ pub fn main(args: &BenchArgs) -> Result<bool> {
     // From here on everything but the servers is on the load's core.
     machine::pin(machine::LOAD_CORE)?;
     let folder = tempfile::tempdir()?;
-    let context = Context::new(scale, gateway, nats, folder.path().to_owned())?;
+    let context = Context::new(scale, programs, folder.path().to_owned())?;
     let mut report = Report {
         machine,
         quick: args.quick,
@@ -121,11 +134,7 @@ pub fn main(args: &BenchArgs) -> Result<bool> {
     if !args.json {
         progress::say(&report.heading());
     }
-    let all = args.names.is_empty();
-    for (name, bench) in BENCHES
-        .iter()
-        .filter(|(name, _)| all || args.names.iter().any(|n| n == name))
-    {
+    for (name, bench) in BENCHES.iter().filter(|(name, _)| args.asks_for(name)) {
         let begun = Instant::now();
         progress::note(&format!("{name} …"));
         let outcome = bench(&context).map_err(|error| format!("{error:#}"));
@@ -158,8 +167,8 @@ fn draw(folder: &Path, found: &Findings) -> Result<()> {
     Ok(())
 }
 
-/// The gateway, built unless named, and nats-server, built unless `SLUICE_NATS_SERVER` names one.
-fn programs(args: &BenchArgs) -> Result<(PathBuf, Option<PathBuf>)> {
+/// The gateway, built unless named, nats-server, built unless `SLUICE_NATS_SERVER` names one, and what else is asked for.
+fn programs(args: &BenchArgs) -> Result<Programs> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -179,6 +188,15 @@ fn programs(args: &BenchArgs) -> Result<(PathBuf, Option<PathBuf>)> {
                 }
             },
         };
-        Ok((gateway, nats))
+        let registry = if args.asks_for("registry") {
+            Some(product::build_gateway_bench("registry").await?)
+        } else {
+            None
+        };
+        Ok(Programs {
+            gateway,
+            nats,
+            registry,
+        })
     })
 }

@@ -27,6 +27,8 @@ pub struct Scale {
     pub peers: (usize, usize),
     /// Bytes that each way of writing sends in a run.
     pub writer_bytes: usize,
+    /// Replacements of each thread of the registry, per run.
+    pub replacements: usize,
     /// How long the soak lasts.
     pub soak: Duration,
 }
@@ -45,6 +47,7 @@ impl Scale {
         stalled: 1000,
         peers: (18_000, 3),
         writer_bytes: 1 << 30,
+        replacements: 1_000_000,
         soak: Duration::from_mins(30),
     };
 
@@ -61,6 +64,7 @@ impl Scale {
         stalled: 100,
         peers: (2000, 1),
         writer_bytes: 1 << 27,
+        replacements: 200_000,
         soak: Duration::from_mins(5),
     };
 

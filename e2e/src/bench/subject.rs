@@ -1,12 +1,13 @@
 //! Effects (processes, sockets): who is measured: the gateway or its floor, behind one face, so that both get the very same load.
 
-use std::io::Write;
+use std::io::{BufRead as _, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Instant;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use super::context::{Context, connect_request, upgrade_request};
+use super::floor::allocator::{self, Allocated};
 use super::floor::{self, Kind};
 use super::gateway::{Gateway, Setup};
 use super::process::Server;
@@ -103,8 +104,36 @@ impl Floor {
     /// # Errors
     /// When it does not start.
     pub fn start(bench: &Context, kind: Kind) -> Result<Self> {
+        Self::start_with(bench, kind, &[])
+    }
+
+    /// One whose allocations are counted, which slows it.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn counted(bench: &Context, kind: Kind) -> Result<Self> {
+        Self::start_with(bench, kind, &[allocator::COUNTED])
+    }
+
+    /// What a floor of handshakes has allocated since its start.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn allocated(&mut self) -> Result<Allocated> {
+        self.chief.write_all(b"?")?;
+        let mut line = String::new();
+        BufReader::new(&self.chief).read_line(&mut line)?;
+        let (bytes, times) = line.trim().split_once(' ').context("bytes and times")?;
+        Ok(Allocated {
+            bytes: bytes.parse()?,
+            times: times.parse()?,
+        })
+    }
+
+    fn start_with(bench: &Context, kind: Kind, environment: &[(&str, &str)]) -> Result<Self> {
         let (clients, orders) = (bench.port()?, bench.port()?);
-        let command = floor::command(&bench.me, kind, clients, orders);
+        let mut command = floor::command(&bench.me, kind, clients, orders);
+        command.envs(environment.iter().copied());
         let mut server = Server::start("floor", command, machine::SERVER_CORE, &bench.folder)?;
         let chief = listening(&mut server, orders)?;
         chief.set_nodelay(true)?;

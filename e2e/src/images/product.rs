@@ -39,6 +39,15 @@ pub async fn build_gateway() -> Result<PathBuf> {
     find(&built, "sluice-gateway")
 }
 
+/// Builds one of the gateway's own benchmarks, which reach its inner parts.
+///
+/// # Errors
+/// With the compiler's own words.
+pub async fn build_gateway_bench(name: &str) -> Result<PathBuf> {
+    let built = step("building a benchmark", cargo(&["--bench", name])).await?;
+    find(&built, name)
+}
+
 /// Builds the program of the pods' sandboxes.
 ///
 /// # Errors

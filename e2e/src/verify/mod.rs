@@ -1,6 +1,7 @@
 //! Effects: `cargo verify`, everything that must pass: code, API server, whole cluster. It ends with one line of counts.
 
 mod api;
+mod churn;
 pub mod code;
 mod fuzz;
 mod scenarios;
@@ -34,7 +35,8 @@ pub struct VerifyArgs {
     /// Only the cluster scenarios
     #[arg(long)]
     pub scenarios: bool,
-    /// Only scenarios whose name contains this; implies --scenarios. `fuzz` runs the gateway's fuzz targets alone
+    /// Only scenarios whose name contains this; implies --scenarios. `fuzz` and `churn` run the gateway's fuzz targets, or its memory
+    /// under churn, alone
     #[arg(long, value_name = "TEXT")]
     pub only: Option<String>,
     /// Leave the cluster running at the end
@@ -49,8 +51,12 @@ pub struct VerifyArgs {
 pub async fn run(args: VerifyArgs) -> Result<bool> {
     let root = crate::repository_root()?;
     let mut checks = Checks::default();
-    if args.only.as_deref() == Some("fuzz") {
-        checks.run("fuzz targets", fuzz::targets(&root)).await;
+    let alone = match args.only.as_deref() {
+        Some("fuzz") => Some(checks.run("fuzz targets", fuzz::targets(&root)).await),
+        Some("churn") => Some(checks.run("churn", churn::leaves_nothing()).await),
+        _ => None,
+    };
+    if alone.is_some() {
         return Ok(checks.close());
     }
     let tools = crate::images::build_all().await?;
@@ -62,6 +68,7 @@ pub async fn run(args: VerifyArgs) -> Result<bool> {
             .await;
         checks.run("chart", code::chart(&root, &tools)).await;
         checks.run("fuzz targets", fuzz::targets(&root)).await;
+        checks.run("churn", churn::leaves_nothing()).await;
     }
     let outcome = on_cluster(&args, &tools, &mut checks).await;
     if !args.keep {

@@ -21,7 +21,7 @@ impl Shard {
     }
 
     /// Reads everything that others have sent.
-    pub(super) fn read_letters(&self) {
+    pub fn read_letters(&self) {
         for letter in self.inbox.take_letters() {
             self.read(letter);
         }

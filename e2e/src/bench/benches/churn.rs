@@ -85,11 +85,24 @@ fn books(gateway: &mut Gateway) -> Result<Books> {
 /// # Errors
 /// When the gateway fails or stops answering.
 pub fn run(bench: &Context) -> Result<Findings> {
+    around(bench, Setup::default(), |_| Ok(()))
+}
+
+/// Churns a gateway of this setup, which is shown at rest before and after.
+///
+/// # Errors
+/// When the gateway fails or stops answering; those of `at_rest`.
+pub fn around(
+    bench: &Context,
+    setup: Setup,
+    mut at_rest: impl FnMut(&mut Gateway) -> Result<()>,
+) -> Result<Findings> {
     let (total, warm_up) = bench.scale.churn;
-    let mut gateway = Gateway::start(bench, Setup::default())?;
+    let mut gateway = Gateway::start(bench, setup)?;
     let mut churn = Churn::new(bench, &gateway)?;
     churn.go(&mut gateway, warm_up, None)?;
     churn.leave(&mut gateway)?;
+    at_rest(&mut gateway)?;
     let before = books(&mut gateway)?;
     progress::note(&format!("  {warm_up} connections to warm up, now {total}"));
     let mut looks = Vec::new();
@@ -98,6 +111,7 @@ pub fn run(bench: &Context) -> Result<Findings> {
     let seconds = begun.elapsed().as_secs_f64();
     churn.leave(&mut gateway)?;
     let after = books(&mut gateway)?;
+    at_rest(&mut gateway)?;
     Ok(findings(&before, &after, &looks, total as f64 / seconds))
 }
 
@@ -272,7 +286,10 @@ impl Churn {
     }
 
     /// Leaves and gives the gateway the time that it needs to notice.
-    fn leave(&mut self, gateway: &mut Gateway) -> Result<()> {
+    ///
+    /// # Errors
+    /// When connections stay.
+    pub fn leave(&mut self, gateway: &mut Gateway) -> Result<()> {
         while let Some(index) = self.half_open.pop_front() {
             self.swarm.drop_one(index);
         }

@@ -19,14 +19,8 @@ use crate::bench::swarm::{Manner, Swarm};
 use crate::bench::{limits, svg};
 use crate::progress;
 
-/// Allocated by one bare hyper upgrade, bytes; measured with a counting allocator.
-const HYPER_BYTES: f64 = 27_800.0;
-
-/// The number of its allocations; measured in the same way.
-const HYPER_ALLOCATIONS: f64 = 26.0;
-
-/// Allocated by one tungstenite accept with its defaults, bytes; measured in the same way.
-const TUNGSTENITE_BYTES: f64 = 142_000.0;
+/// Upgrades whose allocations are counted on a floor; each one allocates the same.
+const COUNTED: usize = 2000;
 
 /// What one run of the gateway gave.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +43,10 @@ pub fn run(bench: &Context) -> Result<Findings> {
     let (mut floor, mut resumed, mut fresh) = (Vec::new(), Vec::new(), Vec::new());
     let (mut default, count) = (Vec::new(), bench.scale.upgrades);
     let issuer = Issuer::new(bench)?;
+    let costs = Costs {
+        hyper: floor_cost(bench, Kind::Upgrade)?,
+        tungstenite: floor_cost(bench, Kind::Tungstenite)?,
+    };
     for pair in 1..=bench.scale.pairs {
         floor.push(floor_rate(bench, Kind::Upgrade)?);
         resumed.push(with_resume_tokens(bench)?);
@@ -62,7 +60,38 @@ pub fn run(bench: &Context) -> Result<Findings> {
             fresh.last().map_or(0.0, |r| r.rate),
         ));
     }
-    Ok(findings(&floor, &default, &resumed, &fresh))
+    Ok(findings(&costs, &floor, &default, &resumed, &fresh))
+}
+
+/// What an upgrade allocates on a floor.
+#[derive(Clone, Copy, Debug)]
+struct Cost {
+    bytes: f64,
+    allocations: f64,
+}
+
+/// Of both floors.
+#[derive(Clone, Copy, Debug)]
+struct Costs {
+    hyper: Cost,
+    tungstenite: Cost,
+}
+
+fn floor_cost(bench: &Context, kind: Kind) -> Result<Cost> {
+    let mut floor = Floor::counted(bench, kind)?;
+    let manner = Manner::of(Dialect::Floor);
+    drop(connected(&floor, limits::DIALS_IN_FLIGHT, manner)?);
+    std::thread::sleep(limits::SETTLE);
+    let before = floor.allocated()?;
+    let count = COUNTED.min(bench.scale.upgrades);
+    let swarm = connected(&floor, count, manner)?;
+    let after = floor.allocated()?;
+    drop(swarm);
+    let each = |after: u64, before: u64| (after - before) as f64 / count as f64;
+    Ok(Cost {
+        bytes: each(after.bytes, before.bytes),
+        allocations: each(after.times, before.times),
+    })
 }
 
 fn floor_rate(bench: &Context, kind: Kind) -> Result<f64> {
@@ -147,7 +176,13 @@ fn measure(
     })
 }
 
-fn findings(floor: &[f64], default: &[f64], resumed: &[Round], fresh: &[Round]) -> Findings {
+fn findings(
+    costs: &Costs,
+    floor: &[f64],
+    default: &[f64],
+    resumed: &[Round],
+    fresh: &[Round],
+) -> Findings {
     let rates = |rounds: &[Round]| rounds.iter().map(|r| r.rate).collect::<Vec<_>>();
     let over = |rates: &[f64], floor: &[f64]| -> Vec<f64> {
         rates
@@ -183,23 +218,29 @@ fn findings(floor: &[f64], default: &[f64], resumed: &[Round], fresh: &[Round]) 
             Figure::of("eddsa_upgrades_per_core_second", unit, &rates(fresh)),
             Figure::of("tungstenite_upgrades_per_core_second", unit, default)
                 .note("tungstenite's accept with its defaults"),
-            Figure::of("bytes_over_hyper", "×", &share(&bytes, HYPER_BYTES))
+            Figure::of("bytes_over_hyper", "×", &share(&bytes, costs.hyper.bytes))
                 .must(Bound::AtMost(limits::HANDSHAKE_COST_RATIO))
-                .note("bare hyper upgrade: 27.8 KB"),
+                .note(format!("bare hyper upgrade: {:.0} B", costs.hyper.bytes)),
             Figure::of(
                 "allocations_over_hyper",
                 "×",
-                &share(&allocations, HYPER_ALLOCATIONS),
+                &share(&allocations, costs.hyper.allocations),
             )
             .must(Bound::AtMost(limits::HANDSHAKE_COST_RATIO))
-            .note("bare hyper upgrade: 26"),
+            .note(format!(
+                "bare hyper upgrade: {:.1}",
+                costs.hyper.allocations
+            )),
             Figure::of(
                 "bytes_over_tungstenite",
                 "×",
-                &share(&bytes, TUNGSTENITE_BYTES),
+                &share(&bytes, costs.tungstenite.bytes),
             )
             .must(Bound::AtMost(limits::HANDSHAKE_TUNGSTENITE_SHARE))
-            .note("default tungstenite accept: 142 KB"),
+            .note(format!(
+                "default tungstenite accept: {:.0} B",
+                costs.tungstenite.bytes
+            )),
             Figure::of("bytes_per_upgrade", "B", &bytes),
             Figure::of("allocations_per_upgrade", "", &allocations),
             Figure::of("left_bytes_per_upgrade", "B", &all(|r| r.left))

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use anyhow::Result;
 use futures::StreamExt as _;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 
 /// Serves until orders end.
 pub(super) fn serve(clients: SocketAddr, orders: SocketAddr) -> Result<()> {
@@ -13,7 +13,7 @@ pub(super) fn serve(clients: SocketAddr, orders: SocketAddr) -> Result<()> {
         .build()?;
     runtime.block_on(async {
         let listener = TcpListener::bind(clients).await?;
-        let orders = tokio::spawn(orders_end(orders));
+        let orders = tokio::spawn(super::orders::follow(orders));
         tokio::select! {
             outcome = accept(listener) => outcome,
             outcome = orders => outcome?,
@@ -31,18 +31,5 @@ async fn accept(listener: TcpListener) -> Result<()> {
                 while let Some(Ok(_)) = socket.next().await {}
             }
         });
-    }
-}
-
-/// Completes when the one who gives orders is gone.
-pub(super) async fn orders_end(address: SocketAddr) -> Result<()> {
-    let listener = TcpListener::bind(address).await?;
-    let (chief, _): (TcpStream, _) = listener.accept().await?;
-    let mut byte = [0; 1];
-    loop {
-        chief.readable().await?;
-        if matches!(chief.try_read(&mut byte), Ok(0)) {
-            return Ok(());
-        }
     }
 }

@@ -1,7 +1,9 @@
 //! Effects: the floors: the least that a server must do, as small programs of their own, run by this very binary.
 
 mod accept;
+pub mod allocator;
 mod fanout;
+mod orders;
 mod upgrade;
 
 use std::net::SocketAddr;

@@ -27,7 +27,7 @@ pub(super) fn serve(clients: SocketAddr, orders: SocketAddr) -> Result<()> {
         .build()?;
     runtime.block_on(async {
         let listener = TcpListener::bind(clients).await?;
-        let orders = tokio::spawn(super::accept::orders_end(orders));
+        let orders = tokio::spawn(super::orders::follow(orders));
         tokio::select! {
             outcome = accept(listener) => outcome,
             outcome = orders => outcome?,
