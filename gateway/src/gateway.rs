@@ -164,7 +164,7 @@ impl Drop for Gateway {
 }
 
 fn open(address: SocketAddr) -> Result<TcpListener, StartError> {
-    listener::open(address, false)
+    listener::open(address)
         .and_then(TcpListener::from_std)
         .map_err(|source| StartError::Listen { address, source })
 }
@@ -177,7 +177,7 @@ fn listeners(wanted: SocketAddr, shards: u16) -> Result<Vec<StdListener>, StartE
             Some(first) => bound(first, wanted)?,
             None => wanted,
         };
-        let listener = listener::open(address, true)
+        let listener = listener::open_for_clients(address)
             .map_err(|source| StartError::Listen { address, source })?;
         all.push(listener);
     }

@@ -2,6 +2,7 @@
 //! answered and given back when the connection has said goodbye. Who the connections are is known to their shards only.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -12,6 +13,9 @@ use crate::connection::control::Control;
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::shard::inbox::{Inbox, Letter, Seat};
+
+/// Longest name of a connection: two numbers in hexadecimal digits.
+const CONNECTION_NAME_BYTES: usize = 8 + 1 + 16;
 
 /// All connections of this gateway.
 #[derive(Debug)]
@@ -167,7 +171,10 @@ impl Registry {
 
     /// A connection's name, unique over the fleet.
     pub fn name(&self, id: u64) -> String {
-        format!("{:08x}-{id:x}", self.boot >> 32)
+        let mut name = String::with_capacity(CONNECTION_NAME_BYTES);
+        // Writing to a text does not fail.
+        let _ = write!(name, "{:08x}-{id:x}", self.boot >> 32);
+        name
     }
 
     /// A connection has begun.

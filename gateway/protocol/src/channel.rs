@@ -4,7 +4,7 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::limits;
 
@@ -23,8 +23,8 @@ pub enum NameError {
 }
 
 /// Name of a channel: `user:<id>` is that user's own, every other name is a topic. Cheap to clone.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
 pub struct ChannelName(Arc<str>);
 
 impl ChannelName {
@@ -54,8 +54,8 @@ impl ChannelName {
 }
 
 /// A user's id.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
 pub struct UserId(Arc<str>);
 
 impl UserId {
@@ -77,7 +77,13 @@ impl UserId {
 
     /// The user's own channel.
     pub fn channel(&self) -> ChannelName {
-        ChannelName(Arc::from(format!("{USER_PREFIX}{}", self.0)))
+        // On the stack: every connect asks for it.
+        let (mut name, id) = ([0; limits::CHANNEL_NAME_BYTES], USER_PREFIX.len());
+        let end = id + self.0.len();
+        name[..id].copy_from_slice(USER_PREFIX.as_bytes());
+        name[id..end].copy_from_slice(self.0.as_bytes());
+        // Two texts in a row are one.
+        ChannelName(Arc::from(str::from_utf8(&name[..end]).unwrap_or_default()))
     }
 }
 
@@ -88,6 +94,12 @@ macro_rules! text {
 
             fn try_from(text: String) -> Result<Self, NameError> {
                 Self::new(&text)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
             }
         }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use crate::limits;
@@ -26,8 +26,8 @@ pub enum IdError {
 }
 
 /// One life of a channel's positions: an opaque text, equal or not equal, without order. Cheap to clone.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
 pub struct Epoch(Arc<str>);
 
 impl Epoch {
@@ -54,6 +54,12 @@ impl TryFrom<String> for Epoch {
 
     fn try_from(text: String) -> Result<Self, IdError> {
         Self::new(&text)
+    }
+}
+
+impl Serialize for Epoch {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
     }
 }
 
@@ -188,8 +194,8 @@ impl fmt::Debug for Payload {
 }
 
 /// What a client put into `ref` to find the answer to its message; echoed in answers and errors.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
 pub struct Ref(Box<str>);
 
 impl Ref {
@@ -215,6 +221,12 @@ impl TryFrom<String> for Ref {
 
     fn try_from(text: String) -> Result<Self, IdError> {
         Self::new(&text)
+    }
+}
+
+impl Serialize for Ref {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
     }
 }
 

@@ -15,6 +15,11 @@ use crate::seq::Seq;
 /// Start of every `message` frame that this crate writes; lets the reader skip the search for the type.
 const MESSAGE_START: &str = "{\"type\":\"message\",";
 
+/// Maps have string keys and nothing in a message fails to serialize, so this is never sent; were it ever, the client would see a plain
+/// internal error.
+const UNWRITABLE: &str =
+    r#"{"type":"error","code":"internal","message":"a frame could not be written"}"#;
+
 /// One frame from server to client.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -227,11 +232,16 @@ impl ServerMessage {
 
     /// The frame's text.
     pub fn encode(&self) -> String {
-        // Maps have string keys and nothing here fails to serialize, so the fallback is never taken; were it ever, the
-        // client would see a plain internal error.
-        serde_json::to_string(self).unwrap_or_else(|_| {
-            r#"{"type":"error","code":"internal","message":"a frame could not be written"}"#.into()
-        })
+        serde_json::to_string(self).unwrap_or_else(|_| UNWRITABLE.into())
+    }
+
+    /// The frame's text as bytes, behind what is in `text` already.
+    pub fn encode_to(&self, text: &mut Vec<u8>) {
+        let before = text.len();
+        if serde_json::to_writer(&mut *text, self).is_err() {
+            text.truncate(before);
+            text.extend_from_slice(UNWRITABLE.as_bytes());
+        }
     }
 }
 

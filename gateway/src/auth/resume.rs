@@ -9,12 +9,16 @@ use hmac::digest::KeyInit;
 use hmac::{Hmac, Mac as _};
 use sha2::{Digest as _, Sha256};
 use sluice_protocol::UserId;
+use sluice_protocol::limits::USER_ID_BYTES;
 
 use super::AuthError;
 
 const VERSION: u8 = 1;
 const MAC_BYTES: usize = 32;
 const HEAD_BYTES: usize = 1 + 16 + 8 + 8;
+
+/// The longest token before base64url, bytes.
+const TICKET_BYTES: usize = HEAD_BYTES + USER_ID_BYTES + MAC_BYTES;
 
 /// What survives reconnects, as a random number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -59,24 +63,28 @@ impl ResumeKey {
 
     /// Writes a token.
     pub fn seal(&self, ticket: &Ticket) -> String {
-        let mut bytes = Vec::with_capacity(HEAD_BYTES + ticket.user.as_str().len() + MAC_BYTES);
-        bytes.push(VERSION);
-        bytes.extend_from_slice(&ticket.session.0);
-        bytes.extend_from_slice(&ticket.login.to_be_bytes());
-        bytes.extend_from_slice(&ticket.expires.to_be_bytes());
-        bytes.extend_from_slice(ticket.user.as_str().as_bytes());
-        let mac = self.0.clone().chain_update(&bytes).finalize().into_bytes();
-        bytes.extend_from_slice(&mac);
-        URL_SAFE_NO_PAD.encode(bytes)
+        let (mut bytes, mut len) = ([0; TICKET_BYTES], 0);
+        let mut add = |part: &[u8]| {
+            bytes[len..len + part.len()].copy_from_slice(part);
+            len += part.len();
+        };
+        add(&[VERSION]);
+        add(&ticket.session.0);
+        add(&ticket.login.to_be_bytes());
+        add(&ticket.expires.to_be_bytes());
+        add(ticket.user.as_str().as_bytes());
+        let mac = self.0.clone().chain_update(&bytes[..len]).finalize();
+        bytes[len..len + MAC_BYTES].copy_from_slice(&mac.into_bytes());
+        URL_SAFE_NO_PAD.encode(&bytes[..len + MAC_BYTES])
     }
 
     /// Checks and reads a token.
     pub fn open(&self, token: &str, now: u64) -> Result<Ticket, AuthError> {
         let wrong = || AuthError::Invalid("not a resume token of this fleet".into());
-        if token.len() > crate::limits::TOKEN_BYTES {
-            return Err(wrong());
-        }
-        let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_| wrong())?;
+        let mut buffer = [0; TICKET_BYTES];
+        // What does not fit is none.
+        let len = URL_SAFE_NO_PAD.decode_slice(token, &mut buffer);
+        let bytes = &buffer[..len.map_err(|_| wrong())?];
         let split = bytes
             .len()
             .checked_sub(MAC_BYTES)

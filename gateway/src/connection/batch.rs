@@ -5,7 +5,7 @@ use std::io::IoSlice;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use sluice_protocol::Seq;
+use sluice_protocol::{Seq, ServerMessage};
 
 use super::frame::{Head, TEXT};
 use super::outbox::Outbox;
@@ -22,6 +22,8 @@ pub struct Batch {
     messages: usize,
     message_bytes: u32,
     reply_bytes: usize,
+    /// Text that is being written.
+    text: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -50,9 +52,21 @@ impl Due {
 }
 
 impl Batch {
-    /// Adds a text frame.
-    pub fn text(&mut self, text: &str) {
-        self.frame(TEXT, text.as_bytes());
+    /// What is said before anything else, and the room that it came with.
+    pub fn begin(&mut self, bytes: Vec<u8>) {
+        self.reply_bytes += bytes.len();
+        self.pieces.push(Piece::Replies(bytes));
+    }
+
+    /// Adds a message that only this connection gets.
+    pub fn say(&mut self, message: &ServerMessage) {
+        let mut text = std::mem::take(&mut self.text);
+        message.encode_to(&mut text);
+        self.frame(TEXT, &text);
+        if text.capacity() <= limits::SPARE_TEXT_BYTES {
+            text.clear();
+            self.text = text;
+        }
     }
 
     /// Adds a frame.
@@ -107,25 +121,50 @@ impl Batch {
         self.pieces.is_empty()
     }
 
+    /// Bytes of all of it.
+    pub fn len(&self) -> usize {
+        let lengths = self.pieces.iter().map(|piece| match piece {
+            Piece::Replies(bytes) => bytes.len(),
+            Piece::Message(due) => due.len(),
+        });
+        lengths.sum()
+    }
+
+    /// All of it in one piece; says how many bytes these are, as far as there is room.
+    pub fn copy(&self, into: &mut [u8]) -> usize {
+        let mut end = 0;
+        let mut add = |bytes: &[u8]| {
+            if let Some(room) = into.get_mut(end..end + bytes.len()) {
+                room.copy_from_slice(bytes);
+                end += bytes.len();
+            }
+        };
+        self.each_slice(&mut add);
+        end
+    }
+
     /// All of it; says how many slices were filled.
     pub fn slices<'a>(&'a self, into: &mut [IoSlice<'a>; SLICES]) -> usize {
         let mut count = 0;
-        let mut add = |bytes: &'a [u8]| {
+        self.each_slice(&mut |bytes| {
             if let Some(slice) = into.get_mut(count) {
                 *slice = IoSlice::new(bytes);
                 count += 1;
             }
-        };
+        });
+        count
+    }
+
+    fn each_slice<'a>(&'a self, each: &mut impl FnMut(&'a [u8])) {
         for piece in &self.pieces {
             match piece {
-                Piece::Replies(bytes) => add(bytes),
+                Piece::Replies(bytes) => each(bytes),
                 Piece::Message(due) => {
-                    add(due.head.as_bytes());
-                    add(&due.frame.suffix);
+                    each(due.head.as_bytes());
+                    each(&due.frame.suffix);
                 }
             }
         }
-        count
     }
 
     /// Looks at every message.
@@ -214,7 +253,7 @@ mod tests {
                 Some(length) => {
                     batch.message(at as u8, frame(at as u64, *length), Seq::new(u32::MAX));
                 }
-                None => batch.text("reply"),
+                None => batch.frame(TEXT, b"reply"),
             }
         }
         batch
@@ -230,6 +269,9 @@ mod tests {
         ) {
             let mut due = batch(&pieces);
             let all = bytes(&due);
+            let mut copied = vec![0; due.len()];
+            prop_assert_eq!(due.copy(&mut copied), all.len());
+            prop_assert_eq!(&copied, &all);
             let taken = (all.len() as f64 * share) as usize;
             let mut outbox = Outbox::new(Instant::now());
             let mut began = Vec::new();
@@ -250,7 +292,7 @@ mod tests {
             for (at, piece) in kept {
                 match piece {
                     Some(length) => expected.message(at as u8, frame(at as u64, *length), Seq::new(u32::MAX)),
-                    None => expected.text("reply"),
+                    None => expected.frame(TEXT, b"reply"),
                 }
             }
             prop_assert_eq!(out, bytes(&expected));

@@ -1,16 +1,17 @@
 //! Effects (socket): how a connection ends. What was accepted is flushed, then Close, then our FIN; then the socket is read until
 //! the peer's FIN, so that no reset destroys what is still on its way. Nothing here waits: each step has its deadline on the wheel.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use sluice_protocol::server::ErrorMessage;
 use sluice_protocol::{CloseCode, ErrorCode, ServerMessage};
 use socket2::SockRef;
-use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncRead as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::error::CapacityError;
@@ -120,7 +121,7 @@ impl Farewell {
     fn write(self, batch: &mut Batch) {
         let Some(code) = self.close else { return };
         if let Some(error) = self.error {
-            batch.text(&ServerMessage::Error(error).encode());
+            batch.say(&ServerMessage::Error(error));
         }
         let reason = code.reason().as_bytes();
         batch.frame(CLOSE, &[&code.code().to_be_bytes(), reason].concat());
@@ -130,7 +131,7 @@ impl Farewell {
 impl Connection {
     /// Begins the end: the last words are written or wait, and no channel is followed any more.
     pub(super) fn part(&mut self, farewell: Farewell, cx: &mut Context<'_>) {
-        let now = Instant::now();
+        let now = self.shard.now();
         self.phase = self.phase.after(Event::Close, now);
         self.leave_all();
         (self.reading, self.checking, self.decoder) = (None, None, None);
@@ -158,7 +159,7 @@ impl Connection {
     /// Goes on leaving, from one stage to the next.
     pub(super) fn leave(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            let now = Instant::now();
+            let now = self.shard.now();
             // The waker may have changed; nothing else is of interest any more.
             drop(self.shard.attend(self.key, cx.waker()));
             self.discard(cx);
@@ -260,13 +261,23 @@ pub(crate) async fn reap(core: &Core, mut stream: TcpStream) {
     };
     let until_fin = async {
         stream.shutdown().await?;
-        let mut scratch = [0; 2048];
-        while stream.read(&mut scratch).await? > 0 {}
-        io::Result::Ok(())
+        poll_fn(|cx| poll_to_fin(&mut stream, cx)).await
     };
     let waited = tokio::time::timeout(limits::REAP_TIMEOUT, until_fin).await;
     if waited.is_err() {
         cut(&stream);
+    }
+}
+
+/// Reads and forgets up to the peer's FIN. The buffer is on the stack: in the future it would be carried along by every handshake.
+fn poll_to_fin(stream: &mut TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    let mut scratch = [0; 2048];
+    loop {
+        let mut buffer = ReadBuf::new(&mut scratch);
+        ready!(Pin::new(&mut *stream).poll_read(cx, &mut buffer))?;
+        if buffer.filled().is_empty() {
+            return Poll::Ready(Ok(()));
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::FutureExt as _;
 use sluice_protocol::{ChannelName, Position};
@@ -90,7 +90,7 @@ impl Connection {
 
     /// Begins the next history read, one at a time per connection, and only when what it brings could be sent.
     pub(super) fn start_reading(&mut self) -> bool {
-        if self.retry_at.is_some_and(|at| Instant::now() >= at) {
+        if self.retry_at.is_some_and(|at| self.shard.now() >= at) {
             self.retry_at = None;
         }
         if !self.may_read() || !self.can_send() {
@@ -215,7 +215,7 @@ impl Connection {
 
     fn wait_before_reading(&mut self) {
         let wait = self.retry_wait_ms;
-        self.retry_at = Some(Instant::now() + Duration::from_millis(wait.into()));
+        self.retry_at = Some(self.shard.now() + Duration::from_millis(wait.into()));
         let most = limits::HISTORY_RETRY_MAX.as_millis() as u16;
         self.retry_wait_ms = wait.saturating_mul(2).min(most);
     }

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use futures::FutureExt as _;
 use sluice_protocol::server::{ErrorMessage, Pong, Refreshed, Unsubscribed};
@@ -15,7 +14,7 @@ use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio_tungstenite::tungstenite::Message;
 
 use super::{Connection, DisconnectReason, Farewell};
-use crate::auth::{AuthError, Credentials, Identity, now_millis};
+use crate::auth::{AuthError, Credentials, Identity};
 use crate::error::ApiError;
 use crate::limits;
 
@@ -94,7 +93,7 @@ impl Connection {
                 break;
             };
             *left -= 1;
-            self.heard(Instant::now());
+            self.heard(self.shard.now());
             self.inbound(message)?;
         }
         if decoder.at_rest() {
@@ -177,7 +176,7 @@ impl Connection {
                 let cursors = self.cursors();
                 self.send(&ServerMessage::Pong(Pong {
                     id,
-                    time: now_millis(),
+                    time: self.shard.unix_millis(),
                     cursors,
                     reference,
                 }));

@@ -42,7 +42,7 @@ use sluice_protocol::{
 };
 use tokio::net::TcpStream;
 
-use crate::auth::{Identity, now_seconds};
+use crate::auth::Identity;
 use crate::broker::Unavailable;
 use crate::health::score::HealthScore;
 use crate::history::Stretch;
@@ -72,7 +72,7 @@ pub struct Connection {
     id: u64,
     stream: TcpStream,
     /// Until it has said goodbye.
-    guest: Option<Box<Guest>>,
+    guest: Option<Guest>,
     user: UserId,
     /// When the credentials end, seconds since the Unix epoch.
     expires: u64,
@@ -109,16 +109,25 @@ pub struct Connection {
     ended: bool,
 }
 
+/// What the handshake leaves to the connection.
+#[derive(Debug)]
+pub struct Opening<'a> {
+    /// Its answer, which goes out before everything else.
+    pub answer: Vec<u8>,
+    /// What the client sent behind its request.
+    pub read: &'a [u8],
+}
+
 type ReadResult = Result<Arc<Stretch>, Unavailable>;
 
 const NO_SLOT: u8 = u8::MAX;
 
 impl Connection {
-    /// Starts a connection's task. `read` is what came behind the handshake.
+    /// Starts a connection's task.
     pub fn start(
         shard: &Rc<Shard>,
         stream: TcpStream,
-        read: &[u8],
+        opening: Opening<'_>,
         identity: &Identity,
         guest: Guest,
         wanted: Vec<Wanted>,
@@ -134,7 +143,7 @@ impl Connection {
             key,
             id,
             stream,
-            guest: Some(Box::new(guest)),
+            guest: Some(guest),
             user: identity.user.clone(),
             expires: identity.expires,
             slots: Vec::with_capacity(wanted.len()),
@@ -159,8 +168,10 @@ impl Connection {
             lagging: false,
             ended: false,
         };
-        if !read.is_empty() {
-            connection.decoder.insert(shard.lend_decoder()).keep(read);
+        connection.batch().begin(opening.answer);
+        if !opening.read.is_empty() {
+            let decoder = connection.decoder.insert(shard.lend_decoder());
+            decoder.keep(opening.read);
         }
         connection.greet(identity, wanted);
         tokio::task::spawn_local(connection);
@@ -226,7 +237,7 @@ impl Connection {
     }
 
     fn obey(&mut self, order: Control) -> Result<(), Farewell> {
-        let now = Instant::now();
+        let now = self.shard.now();
         match order {
             Control::Migrate { reason, not_before } => {
                 self.phase = self.phase.after(PhaseEvent::Migrate, now);
@@ -256,7 +267,7 @@ impl Connection {
 
     /// Whatever is due by the clock; sets the alarm for the next such moment.
     fn check_time(&mut self) -> Result<(), Farewell> {
-        let now = Instant::now();
+        let now = self.shard.now();
         if let Some((code, reason)) = self.phase.due(now) {
             return Err(Farewell::close(code, reason));
         }
@@ -265,7 +276,8 @@ impl Connection {
             return Err(Farewell::slow());
         }
         let healthy_until = self.check_health(now)?;
-        let expires_in = Duration::from_secs(self.expires.saturating_sub(now_seconds()));
+        let expires_in =
+            Duration::from_secs(self.expires.saturating_sub(self.shard.unix_millis() / 1000));
         if expires_in.is_zero() {
             return Err(Farewell::expired());
         }
@@ -309,8 +321,7 @@ impl Connection {
     }
 
     fn send(&mut self, message: &ServerMessage) {
-        let text = message.encode();
-        self.batch().text(&text);
+        self.batch().say(message);
     }
 
     fn batch(&mut self) -> &mut Batch {

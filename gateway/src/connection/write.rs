@@ -1,14 +1,14 @@
 //! Effects (socket): the only place that writes to a live connection's socket. A batch goes out with one call; what the socket did
 //! not take waits in the outbox, and nothing else is begun before that is out.
 
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use tokio::io::AsyncWrite as _;
 
-use super::batch::{Due, SLICES};
+use super::batch::{Batch, Due, SLICES};
 use super::outbox::Outbox;
 use super::slots::Slots;
 use super::{Connection, Farewell};
@@ -37,16 +37,13 @@ impl Connection {
         }
         let (mut taken, mut whole) = (0, false);
         if self.outbox.is_none() {
-            let mut slices = [IoSlice::new(&[]); SLICES];
-            let count = batch.slices(&mut slices);
-            let slices = &slices[..count];
-            let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-            if let Poll::Ready(result) = written {
+            let all = batch.len();
+            if let Poll::Ready(result) = self.write_once(&batch, all, cx) {
                 taken = result.map_err(|error| Farewell::of_io(&error))?;
             }
-            whole = taken == slices.iter().map(|slice| slice.len()).sum::<usize>();
+            whole = taken == all;
         }
-        let now = Instant::now();
+        let now = self.shard.now();
         let waiting = self.outbox.take();
         let mut rest = waiting.map_or_else(|| Outbox::new(now), |outbox| *outbox);
         let (mut left, mut began, mut published) = (Slots::default(), 0, 0);
@@ -85,6 +82,25 @@ impl Connection {
         self.drain_outbox(cx)
     }
 
+    /// One call for the whole batch. The kernel takes longer to read a list of slices than a few hundred bytes take to be copied.
+    fn write_once(
+        &mut self,
+        batch: &Batch,
+        all: usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        if all <= limits::COPIED_WRITE_BYTES {
+            let mut scratch = self.shard.lend_scratch();
+            let copied = batch.copy(&mut scratch);
+            let written = Pin::new(&mut self.stream).poll_write(cx, &scratch[..copied]);
+            self.shard.return_scratch(scratch);
+            return written;
+        }
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        let count = batch.slices(&mut slices);
+        Pin::new(&mut self.stream).poll_write_vectored(cx, &slices[..count])
+    }
+
     /// Writes what waits, as far as the socket takes it.
     pub(super) fn drain_outbox(&mut self, cx: &mut Context<'_>) -> Result<(), Farewell> {
         while let Some(outbox) = &mut self.outbox {
@@ -100,7 +116,7 @@ impl Connection {
                 return Ok(());
             };
             let taken = result.map_err(|error| Farewell::of_io(&error))?;
-            let now = Instant::now();
+            let now = self.shard.now();
             outbox.advance(taken, now);
             if outbox.is_empty() {
                 self.outbox = None;

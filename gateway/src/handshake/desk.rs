@@ -1,14 +1,10 @@
 //! Effects (clock, counters): answers the one request of a socket. What can be decided by the request alone is answered at once;
 //! credentials may wait for a key, and room for the shard that keeps the session.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::convert::Infallible;
-use std::future::Future;
 use std::net::IpAddr;
-use std::pin::Pin;
-use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -17,7 +13,6 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::{Body as _, Incoming};
-use hyper::service::Service;
 use sluice_protocol::{CONNECT_PATH, ErrorCode, Subscription};
 use tokio::net::TcpStream;
 
@@ -55,17 +50,16 @@ pub(super) enum Outcome {
     /// Upgraded: these frames are the last.
     Frames(Vec<u8>),
     /// Upgraded to a connection.
-    Welcome(Box<Newcomer>),
+    Welcome(Newcomer),
 }
 
 /// Answers the request of one socket.
-#[derive(Clone)]
 pub(super) struct Desk {
     core: Arc<Core>,
     accepted: Instant,
     /// Known when some limit asks for it.
     peer: Option<IpAddr>,
-    outcome: Rc<RefCell<Outcome>>,
+    outcome: Cell<Outcome>,
 }
 
 /// A request whose credentials are being checked.
@@ -77,49 +71,6 @@ struct Applicant {
     address: Option<IpAddr>,
 }
 
-/// An answer: there already, or once credentials and room were looked at.
-pub(super) enum Answering {
-    Now(Option<Answer>),
-    Later(LocalBoxFuture<'static, Answer>),
-}
-
-impl Future for Answering {
-    type Output = Result<Answer, Infallible>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.get_mut() {
-            Self::Now(answer) => answer
-                .take()
-                .map_or(Poll::Pending, |answer| Poll::Ready(Ok(answer))),
-            Self::Later(answer) => answer.as_mut().poll(cx).map(Ok),
-        }
-    }
-}
-
-impl Service<Request<Incoming>> for Desk {
-    type Response = Answer;
-    type Error = Infallible;
-    type Future = Answering;
-
-    fn call(&self, request: Request<Incoming>) -> Answering {
-        let (head, body) = request.into_parts();
-        let get = head.method == Method::GET;
-        let refusal = match head.uri.path() {
-            _ if !request::has_host(&head) => {
-                ApiError::new(ErrorCode::BadRequest, "send one Host header")
-            }
-            CONNECT_PATH if get => return self.connect(&head, !body.is_end_stream()),
-            ASSIGN_PATH if get => return Answering::Now(Some(self.assign())),
-            CONNECT_PATH | ASSIGN_PATH => ApiError::new(ErrorCode::MethodNotAllowed, "use GET"),
-            _ => ApiError::new(
-                ErrorCode::NotFound,
-                "this port has /v1/connect and /v1/assign",
-            ),
-        };
-        Answering::Now(Some(self.refuse(&refusal.into())))
-    }
-}
-
 impl Desk {
     pub(super) fn new(core: Arc<Core>, stream: &TcpStream, accepted: Instant) -> Self {
         let wanted = core.admission.asks_for_addresses() || core.visitors.are_watched();
@@ -128,8 +79,43 @@ impl Desk {
             core,
             accepted,
             peer: peer.map(|peer| peer.ip()),
-            outcome: Rc::default(),
+            outcome: Cell::default(),
         }
+    }
+
+    /// Answers a request; what only needs a look is decided before this returns.
+    pub(super) fn answer(
+        &self,
+        request: Request<Incoming>,
+    ) -> LocalBoxFuture<'_, Result<Answer, Infallible>> {
+        let decided = self.decide(request);
+        Box::pin(async move {
+            let applicant = match decided {
+                Ok(applicant) => applicant,
+                Err(answer) => return Ok(*answer),
+            };
+            let checked = self.core.auth.check(&applicant.credentials).await;
+            Ok(self.settle(applicant, checked).await)
+        })
+    }
+
+    /// Somebody whose credentials have to be checked, or an answer.
+    fn decide(&self, request: Request<Incoming>) -> Result<Applicant, Box<Answer>> {
+        let (mut head, body) = request.into_parts();
+        let get = head.method == Method::GET;
+        let refusal = match head.uri.path() {
+            _ if !request::has_host(&head) => {
+                ApiError::new(ErrorCode::BadRequest, "send one Host header")
+            }
+            CONNECT_PATH if get => return self.connect(&mut head, !body.is_end_stream()),
+            ASSIGN_PATH if get => return Err(Box::new(self.assign())),
+            CONNECT_PATH | ASSIGN_PATH => ApiError::new(ErrorCode::MethodNotAllowed, "use GET"),
+            _ => ApiError::new(
+                ErrorCode::NotFound,
+                "this port has /v1/connect and /v1/assign",
+            ),
+        };
+        Err(Box::new(self.refuse(&refusal.into())))
     }
 
     /// What was decided; asked once, at the end.
@@ -154,14 +140,12 @@ impl Desk {
         answer
     }
 
-    fn connect(&self, head: &Parts, has_body: bool) -> Answering {
+    fn connect(&self, head: &mut Parts, has_body: bool) -> Result<Applicant, Box<Answer>> {
         if let Some(error) = busy(&self.core) {
-            return Answering::Now(Some(self.refuse(&error.into())));
+            return Err(Box::new(self.refuse(&error.into())));
         }
-        let upgrade = match request::upgrade(head, has_body) {
-            Ok(upgrade) => upgrade,
-            Err(error) => return Answering::Now(Some(self.refuse(&error.into()))),
-        };
+        let upgrade = request::upgrade(head, has_body);
+        let upgrade = upgrade.map_err(|error| Box::new(self.refuse(&error.into())))?;
         let browser = head.headers.contains_key(header::ORIGIN);
         let address = self.address(&head.headers);
         let wish = self
@@ -170,25 +154,22 @@ impl Desk {
             .handshake(address)
             .and_then(|()| self.core.visitors.check(address))
             .and_then(|()| request::wish(head));
-        let (credentials, channels) = match wish {
-            Ok(wish) => wish,
-            Err(error) => {
-                let answer = self.refuse_upgrade(&error.into(), upgrade, browser);
-                return Answering::Now(Some(answer));
-            }
-        };
-        let applicant = Applicant {
-            credentials,
-            channels,
-            upgrade,
-            browser,
-            address,
-        };
-        let desk = self.clone();
-        Answering::Later(Box::pin(async move {
-            let checked = desk.core.auth.check(&applicant.credentials).await;
-            desk.settle(applicant, checked).await
-        }))
+        // The table of the request's headers has room for the answer's.
+        let upgrade = upgrade.headers(std::mem::take(&mut head.headers));
+        match wish {
+            Ok((credentials, channels)) => Ok(Applicant {
+                credentials,
+                channels,
+                upgrade,
+                browser,
+                address,
+            }),
+            Err(error) => Err(Box::new(self.refuse_upgrade(
+                &error.into(),
+                upgrade,
+                browser,
+            ))),
+        }
     }
 
     /// The credentials were checked; what is left are rights and room.
@@ -205,7 +186,7 @@ impl Desk {
             Err(error) => Err(refused(&error)),
         };
         match settled {
-            Ok(newcomer) => self.switch(upgrade, Outcome::Welcome(Box::new(newcomer))),
+            Ok(newcomer) => self.switch(upgrade, Outcome::Welcome(newcomer)),
             Err(error) => self.refuse_upgrade(&error.into(), upgrade, browser),
         }
     }
@@ -258,7 +239,7 @@ impl Desk {
     }
 
     fn switch(&self, upgrade: HeaderMap, outcome: Outcome) -> Answer {
-        *self.outcome.borrow_mut() = outcome;
+        self.outcome.set(outcome);
         let mut answer = Response::new(Full::<Bytes>::default());
         *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         *answer.headers_mut() = upgrade;

@@ -11,6 +11,7 @@
 
 pub mod address;
 pub mod admission;
+mod cork;
 mod desk;
 pub mod limiter;
 pub mod metrics;
@@ -25,15 +26,17 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use hyper::server::conn::http1::Builder;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::connection::{Connection, reap};
+use crate::connection::{Connection, Opening, reap};
 use crate::core::Core;
 use crate::limits;
 use crate::shard::Shard;
+use cork::Corked;
 use desk::{Desk, Outcome};
 use metrics::{HandshakeResult, Limit};
 
@@ -68,13 +71,15 @@ pub async fn serve(
     let crowded = core.handshakes.available_permits() < limits::HANDSHAKES_CROWDED_BELOW;
     let reader = if crowded { &READERS.1 } else { &READERS.0 };
     let desk = Desk::new(Arc::clone(&core), &stream, accepted);
-    let mut http = reader.serve_connection(TokioIo::new(stream), desk);
+    let service = service_fn(|request| desk.answer(request));
+    let mut http = reader.serve_connection(TokioIo::new(Corked::new(stream)), service);
     let answered = poll_fn(|cx| http.poll_without_shutdown(cx));
     let answered = tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, answered).await;
     let parts = http.into_parts();
     // Only reading and answering are bounded by permits; what follows has its own bounds.
     drop(permit);
-    let (stream, outcome) = (parts.io.into_inner(), parts.service.outcome());
+    let (stream, mut answer) = parts.io.into_inner().into_parts();
+    let outcome = desk.outcome();
     let error = match answered {
         Ok(Ok(())) => None,
         Ok(Err(error)) if error.is_timeout() => Some(HandshakeResult::Timeout),
@@ -92,12 +97,21 @@ pub async fn serve(
                 identity,
                 wanted,
                 guest,
-            } = *newcomer;
-            Connection::start(&shard, stream, &parts.read_buf, &identity, guest, wanted);
+            } = newcomer;
+            let opening = Opening {
+                answer,
+                read: &parts.read_buf,
+            };
+            Connection::start(&shard, stream, opening, &identity, guest, wanted);
         }
-        (Outcome::Frames(frames), None) => farewell(&core, stream, &frames).await,
+        (Outcome::Frames(frames), None) => {
+            answer.extend_from_slice(&frames);
+            farewell(&core, stream, &answer).await;
+        }
         // Hyper has answered what it could not read.
-        (Outcome::Answered, None | Some(HandshakeResult::Rejected)) => reap(&core, stream).await,
+        (Outcome::Answered, None | Some(HandshakeResult::Rejected)) => {
+            farewell(&core, stream, &answer).await;
+        }
         _ => {}
     }
 }

@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 use sluice_protocol::{
@@ -12,11 +13,34 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use crate::auth::{Credentials, Identity};
 use crate::error::ApiError;
 
-/// Headers of an answer that upgrades the request.
+/// What answers a request that asks for an upgrade rightly.
+#[derive(Debug)]
+pub struct Upgrade {
+    accept: HeaderValue,
+    /// The client offered our subprotocol.
+    speaks: bool,
+}
+
+impl Upgrade {
+    /// The answer's headers, in a table whose contents are of no use any more.
+    pub fn headers(self, mut table: HeaderMap) -> HeaderMap {
+        table.clear();
+        table.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        table.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        table.insert(header::SEC_WEBSOCKET_ACCEPT, self.accept);
+        if self.speaks {
+            let protocol = HeaderValue::from_static(SUBPROTOCOL);
+            table.insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
+        }
+        table
+    }
+}
+
+/// Looks whether a request asks for an upgrade rightly.
 ///
 /// # Errors
 /// `upgrade_required` for a request that asks for no upgrade, `bad_request` for one that asks wrongly.
-pub fn upgrade(request: &Parts, has_body: bool) -> Result<HeaderMap, ApiError> {
+pub fn upgrade(request: &Parts, has_body: bool) -> Result<Upgrade, ApiError> {
     let headers = &request.headers;
     let asks = lists(headers, &header::CONNECTION, "upgrade")
         && lists(headers, &header::UPGRADE, "websocket")
@@ -34,21 +58,12 @@ pub fn upgrade(request: &Parts, has_body: bool) -> Result<HeaderMap, ApiError> {
     let Some(key) = key else {
         return Err(bad("Sec-WebSocket-Key is 16 bytes of base64, once"));
     };
-    let mut answer = HeaderMap::with_capacity(4);
-    answer.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-    answer.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    let accept = HeaderValue::from_str(&derive_accept_key(key.as_bytes()));
-    answer.insert(
-        header::SEC_WEBSOCKET_ACCEPT,
-        accept.map_err(|_| bad("Sec-WebSocket-Key cannot be answered"))?,
-    );
-    if offered(headers).any(|protocol| protocol == SUBPROTOCOL) {
-        answer.insert(
-            header::SEC_WEBSOCKET_PROTOCOL,
-            HeaderValue::from_static(SUBPROTOCOL),
-        );
-    }
-    Ok(answer)
+    let accept = Bytes::from(derive_accept_key(key.as_bytes()));
+    Ok(Upgrade {
+        accept: HeaderValue::from_maybe_shared(accept)
+            .map_err(|_| bad("Sec-WebSocket-Key cannot be answered"))?,
+        speaks: offered(headers).any(|protocol| protocol == SUBPROTOCOL),
+    })
 }
 
 /// One `Host`, as every request must have since HTTP/1.1.
@@ -91,23 +106,24 @@ pub fn wish(request: &Parts) -> Result<(Credentials, Vec<Subscription>), ApiErro
 /// The user's own channel first, wherever the query had it; nobody else's.
 pub fn with_own_channel(
     identity: &Identity,
-    channels: Vec<Subscription>,
+    mut wanted: Vec<Subscription>,
 ) -> Result<Vec<Subscription>, ApiError> {
     let own = identity.user.channel();
-    let (mut wanted, rest): (Vec<_>, Vec<_>) = channels
-        .into_iter()
-        .partition(|wanted| wanted.channel == own);
-    if wanted.is_empty() {
-        wanted.push(Subscription {
-            channel: own,
-            after: None,
-        });
+    match wanted.iter().position(|wanted| wanted.channel == own) {
+        Some(at) => wanted[..=at].rotate_right(1),
+        None => wanted.insert(
+            0,
+            Subscription {
+                channel: own,
+                after: None,
+            },
+        ),
     }
-    if let Some(other) = rest.iter().find(|wanted| wanted.channel.owner().is_some()) {
+    let mut others = wanted.iter().skip(1);
+    if let Some(other) = others.find(|wanted| wanted.channel.owner().is_some()) {
         let text = format!("{} is followed by that user only", other.channel);
         return Err(ApiError::new(ErrorCode::Forbidden, text));
     }
-    wanted.extend(rest);
     let most = sluice_protocol::limits::CHANNELS_PER_CONNECTION;
     if wanted.len() > most {
         let text = format!("at most {most} channels fit one connection, the user's own included");
@@ -211,11 +227,17 @@ mod tests {
             .map(|error| error.code)
     }
 
+    /// The answer's headers, in the request's own table.
+    fn answered(request: &Parts) -> Result<HeaderMap, ApiError> {
+        Ok(upgrade(request, false)?.headers(request.headers.clone()))
+    }
+
     #[test]
     fn the_rfcs_own_example_is_answered() {
-        let answer = upgrade(&parts("", &USUAL), false).unwrap();
+        let answer = answered(&parts("", &USUAL)).unwrap();
         assert_eq!(answer["sec-websocket-accept"], ACCEPT);
         assert!(!answer.contains_key("sec-websocket-protocol"));
+        assert_eq!(answer.len(), 3, "nothing of the request is echoed");
     }
 
     #[test]
@@ -282,10 +304,10 @@ mod tests {
     fn the_subprotocol_is_chosen_and_a_token_is_not_echoed() {
         let mut headers = USUAL.to_vec();
         headers.push(("sec-websocket-protocol", "bearer.c"));
-        let answer = upgrade(&parts("", &headers), false).unwrap();
+        let answer = answered(&parts("", &headers)).unwrap();
         assert!(!answer.contains_key("sec-websocket-protocol"));
         headers.push(("sec-websocket-protocol", "x, sluice.v1.json"));
-        let answer = upgrade(&parts("", &headers), false).unwrap();
+        let answer = answered(&parts("", &headers)).unwrap();
         assert_eq!(answer["sec-websocket-protocol"], SUBPROTOCOL);
         assert!(wish(&parts("", &[("sec-websocket-protocol", "mqtt")])).is_err());
     }
@@ -308,7 +330,8 @@ mod tests {
                     parts.headers.append(&NAMES[name], value);
                 }
             }
-            if let Ok(answer) = upgrade(&parts, has_body) {
+            if let Ok(upgrade) = upgrade(&parts, has_body) {
+                let answer = upgrade.headers(parts.headers.clone());
                 prop_assert!(answer.contains_key(header::SEC_WEBSOCKET_ACCEPT));
             }
             let _ = (wish(&parts), has_host(&parts));

@@ -155,15 +155,22 @@ impl Ring {
         if place.checked < self.start {
             return Next::Behind { until: self.start };
         }
-        let first = self
-            .frames
-            .partition_point(|frame| frame.offset <= place.at);
+        let first = self.first_after(place.at);
         match self.frames.get(first) {
             None => Next::UpToDate,
             Some(frame) if frame.previous > place.at => Next::Behind {
                 until: frame.previous,
             },
             Some(_) => Next::Frames(first),
+        }
+    }
+
+    /// Most readers have everything but the newest frame.
+    fn first_after(&self, at: u64) -> usize {
+        let older = self.frames.len().saturating_sub(1);
+        match older.checked_sub(1).and_then(|last| self.frames.get(last)) {
+            Some(frame) if frame.offset <= at => older + usize::from(self.tip <= at),
+            _ => self.frames.partition_point(|frame| frame.offset <= at),
         }
     }
 

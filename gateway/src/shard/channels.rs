@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use sluice_protocol::{ChannelName, Epoch};
+use smallvec::SmallVec;
 
 use super::slab::Key;
 use crate::hub::Start;
@@ -27,7 +28,8 @@ pub struct Channel {
 struct Inner {
     ring: Ring,
     generation: u16,
-    followers: Vec<Follower>,
+    /// Most channels are a user's own.
+    followers: SmallVec<[Follower; 1]>,
     vacant: u32,
     count: u32,
     /// In the list of channels with news.
@@ -85,10 +87,6 @@ impl Channel {
                 inner.vacant = next;
             }
             return at;
-        }
-        if inner.followers.is_empty() {
-            // Most channels are a user's own.
-            inner.followers.reserve_exact(1);
         }
         inner.followers.push(here);
         inner.followers.len() as u32 - 1
@@ -159,7 +157,7 @@ impl Channels {
         let inner = Inner {
             ring: Ring::quiet(start.epoch, start.quiet_since, start.at),
             generation: start.generation,
-            followers: Vec::new(),
+            followers: SmallVec::new(),
             vacant: NONE,
             count: 0,
             dirty: false,

@@ -26,7 +26,6 @@ use std::time::{Duration, Instant};
 use sluice_protocol::ChannelName;
 use tokio::sync::Notify;
 
-use crate::auth::now_millis;
 use crate::auth::resume::SessionId;
 use crate::connection::batch::Batch;
 use crate::connection::control::{Control, Orders};
@@ -39,6 +38,7 @@ use crate::limits;
 use crate::metrics::level;
 use channels::{Channel, Channels};
 use inbox::{Delivery, Inbox, Letter, Seat};
+use poll::Moment;
 use slab::{Key, Slab};
 use wheel::Wheel;
 
@@ -57,6 +57,7 @@ pub struct Shard {
     timer: Notify,
     crowded: Notify,
     start: Instant,
+    moment: Cell<Moment>,
     next_id: Cell<u64>,
     observed: Cell<u64>,
     spare: Spare,
@@ -106,6 +107,7 @@ impl Shard {
             timer: Notify::new(),
             crowded: Notify::new(),
             start: Instant::now(),
+            moment: Cell::new(Moment::now()),
             next_id: Cell::new(0),
             observed: Cell::new(0),
             spare: Spare::default(),
@@ -189,7 +191,7 @@ impl Shard {
     pub fn wake_at(&self, key: Key, at: Instant) {
         // Up, so that nobody is woken just before its time.
         let due = ticks(at.saturating_duration_since(self.start)) + 1;
-        let now = self.tick();
+        let now = ticks(self.now().saturating_duration_since(self.start));
         if self.wheel.borrow_mut().arm(key.index(), due, now) {
             self.timer.notify_one();
         }
@@ -257,7 +259,7 @@ impl Shard {
 
     /// Notes how old a message was when it was written. At most one each millisecond: the others of a crowd say the same.
     pub fn observe(&self, published: u64) {
-        let now = now_millis();
+        let now = self.unix_millis();
         if self.observed.replace(now) != now {
             let age = now.saturating_sub(published);
             self.core
@@ -320,7 +322,7 @@ impl Shard {
         ticks(self.start.elapsed())
     }
 
-    fn moment(&self, tick: u64) -> Instant {
+    fn moment_of(&self, tick: u64) -> Instant {
         self.start + Duration::from_millis(limits::TIMER_TICK_MS * tick)
     }
 }

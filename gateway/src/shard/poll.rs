@@ -7,6 +7,7 @@ use std::time::Instant;
 use prometheus_client::metrics::histogram::Histogram;
 
 use super::Shard;
+use crate::auth::now_millis;
 
 /// One uninterrupted turn; measured when dropped.
 #[derive(Debug)]
@@ -15,13 +16,43 @@ pub struct Turn<'a> {
     seconds: &'a Histogram,
 }
 
+/// A moment, as both clocks have it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    instant: Instant,
+    /// Milliseconds since the Unix epoch.
+    unix_ms: u64,
+}
+
+impl Moment {
+    pub(super) fn now() -> Self {
+        Self {
+            instant: Instant::now(),
+            unix_ms: now_millis(),
+        }
+    }
+}
+
 impl Shard {
     /// A turn that begins now.
     pub fn turn(&self) -> Turn<'_> {
+        let now = Moment::now();
+        self.moment.set(now);
         Turn {
-            begun: Instant::now(),
+            begun: now.instant,
             seconds: &self.core.metrics.poll_seconds,
         }
+    }
+
+    /// When the present turn began. A turn takes well below a millisecond; reading the clock at every use takes longer than what is
+    /// done with it.
+    pub fn now(&self) -> Instant {
+        self.moment.get().instant
+    }
+
+    /// The same as milliseconds since the Unix epoch.
+    pub fn unix_millis(&self) -> u64 {
+        self.moment.get().unix_ms
     }
 }
 

@@ -30,10 +30,10 @@ pub async fn dispatch(shard: Rc<Shard>) {
 /// Wakes whose time has come, for ever.
 pub async fn keep_time(shard: Rc<Shard>) {
     loop {
-        let next = shard.wheel.borrow().next_due();
+        let next = shard.wheel.borrow_mut().next_due();
         let until = async {
             match next {
-                Some(tick) => tokio::time::sleep_until(shard.moment(tick).into()).await,
+                Some(tick) => tokio::time::sleep_until(shard.moment_of(tick).into()).await,
                 None => std::future::pending().await,
             }
         };

@@ -27,6 +27,8 @@ pub struct Wheel {
     /// Everything due up to this tick was handed out.
     now: u64,
     armed: usize,
+    /// Nobody waits for an earlier tick than this.
+    earliest: u64,
 }
 
 impl Default for Wheel {
@@ -36,13 +38,14 @@ impl Default for Wheel {
             links: Vec::new(),
             now: 0,
             armed: 0,
+            earliest: u64::MAX,
         }
     }
 }
 
 impl Wheel {
-    /// Lets a member wait for this tick, or for an earlier one when it does so already. True when nobody waited for an
-    /// earlier moment than this.
+    /// Lets a member wait for this tick, or for an earlier one when it does so already. True when this is earlier than what
+    /// [`Self::next_due`] last said, so that whoever sleeps until then has to be told.
     pub fn arm(&mut self, member: u32, due: u64, now: u64) -> bool {
         self.skip_empty(now);
         let due = due.clamp(self.now + 1, self.now + BUCKETS - 1);
@@ -50,7 +53,8 @@ impl Wheel {
             return false;
         }
         self.disarm(member);
-        let first = self.next_due().is_none_or(|next| due < next);
+        let first = due < self.earliest;
+        self.earliest = self.earliest.min(due);
         let at = member as usize;
         if self.links.len() <= at {
             self.links.resize(at + 1, IDLE);
@@ -95,12 +99,14 @@ impl Wheel {
     }
 
     /// The earliest tick that anybody waits for.
-    pub fn next_due(&self) -> Option<u64> {
-        if self.armed == 0 {
-            return None;
-        }
+    pub fn next_due(&mut self) -> Option<u64> {
         let mut ticks = self.now + 1..self.now + BUCKETS;
-        ticks.find(|tick| self.heads[(tick % BUCKETS) as usize] != NONE)
+        let next = match self.armed {
+            0 => None,
+            _ => ticks.find(|tick| self.heads[(tick % BUCKETS) as usize] != NONE),
+        };
+        self.earliest = next.unwrap_or(u64::MAX);
+        next
     }
 
     /// Hands out one member that is due by now.
