@@ -16,7 +16,7 @@ use crate::{events, handshake, limits};
 
 /// Opens a port.
 pub fn open(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    listen(&socket(address)?, address)
+    listen(socket(address)?, address)
 }
 
 /// Opens a port for clients. It can be opened several times; the kernel then spreads newcomers over all of them.
@@ -24,7 +24,7 @@ pub fn open_for_clients(address: SocketAddr) -> io::Result<std::net::TcpListener
     let socket = socket(address)?;
     socket.set_reuse_port(true)?;
     prepare(&socket)?;
-    listen(&socket, address)
+    listen(socket, address)
 }
 
 fn socket(address: SocketAddr) -> io::Result<Socket> {
@@ -35,10 +35,10 @@ fn socket(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn listen(socket: &Socket, address: SocketAddr) -> io::Result<std::net::TcpListener> {
+fn listen(socket: Socket, address: SocketAddr) -> io::Result<std::net::TcpListener> {
     socket.bind(&address.into())?;
     socket.listen(limits::LISTEN_BACKLOG)?;
-    Ok(socket.try_clone()?.into())
+    Ok(socket.into())
 }
 
 /// Takes a shard's clients in, for ever; ends with its task.

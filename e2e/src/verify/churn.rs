@@ -24,6 +24,10 @@ const FAIL_ABOVE: &str = "1MiB";
 /// Time to write a snapshot.
 const SNAPSHOT: Duration = Duration::from_secs(30);
 
+/// What a snapshot needed is free some seconds after it, once its thread, with what that keeps for its next allocations, has ended:
+/// tokio lets one idle for 10 s.
+const FORGOTTEN: Duration = Duration::from_secs(15);
+
 /// Wait between two looks for one.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -101,5 +105,7 @@ fn snapshot(gateway: &mut Gateway, folder: &Path) -> Result<()> {
         );
         std::thread::sleep(LOOK);
     }
+    // It needs tens of MiB for the names of functions, which would hide what grew.
+    std::thread::sleep(FORGOTTEN);
     Ok(())
 }

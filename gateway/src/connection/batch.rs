@@ -15,6 +15,12 @@ use crate::limits;
 /// Slices of a whole batch: two for each message, and replies before, between and behind.
 pub const SLICES: usize = 3 * limits::MESSAGES_PER_WRITE + 1;
 
+/// Room for the text of most answers, bytes.
+const USUAL_TEXT_BYTES: usize = 512;
+
+/// A batch that is copied fits the buffer that it is copied to.
+const _: () = assert!(limits::COPIED_WRITE_BYTES <= limits::SCRATCH_BYTES);
+
 /// What is due.
 #[derive(Debug, Default)]
 pub struct Batch {
@@ -61,6 +67,7 @@ impl Batch {
     /// Adds a message that only this connection gets.
     pub fn say(&mut self, message: &ServerMessage) {
         let mut text = std::mem::take(&mut self.text);
+        text.reserve(USUAL_TEXT_BYTES);
         message.encode_to(&mut text);
         self.frame(TEXT, &text);
         if text.capacity() <= limits::SPARE_TEXT_BYTES {

@@ -1,7 +1,8 @@
 //! Effects (socket): a client's socket during its handshake. What is answered is held back, so that the answer to an upgrade goes out
-//! in one piece with the welcome: a send of its own would cost as much again as reading the request.
+//! in one piece with the welcome: a send of its own would cost as much again as reading the request. That a client has reset its
+//! connection meanwhile is found out by the connection's first turn.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -57,23 +58,6 @@ impl AsyncWrite for Corked {
     ) -> Poll<io::Result<usize>> {
         self.get_mut().hold(bytes);
         Poll::Ready(Ok(bytes.len()))
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let corked = self.get_mut();
-        let before = corked.held.len();
-        for slice in slices {
-            corked.hold(slice);
-        }
-        Poll::Ready(Ok(corked.held.len() - before))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
     }
 
     /// Whoever takes the parts writes.

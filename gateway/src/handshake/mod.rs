@@ -108,10 +108,10 @@ pub async fn serve(
             answer.extend_from_slice(&frames);
             farewell(&core, stream, &answer).await;
         }
-        // Hyper has answered what it could not read.
-        (Outcome::Answered, None | Some(HandshakeResult::Rejected)) => {
-            farewell(&core, stream, &answer).await;
-        }
+        // Also what hyper has answered because it could not read the request.
+        (Outcome::Answered, _) if !answer.is_empty() => farewell(&core, stream, &answer).await,
+        // A client that left without a request.
+        (Outcome::Answered, None) => reap(&core, stream).await,
         _ => {}
     }
 }

@@ -165,11 +165,11 @@ impl Ring {
         }
     }
 
-    /// Most readers have everything but the newest frame.
+    /// The first frame after a place before the tip. Most readers have everything but the newest one.
     fn first_after(&self, at: u64) -> usize {
         let older = self.frames.len().saturating_sub(1);
         match older.checked_sub(1).and_then(|last| self.frames.get(last)) {
-            Some(frame) if frame.offset <= at => older + usize::from(self.tip <= at),
+            Some(frame) if frame.offset <= at => older,
             _ => self.frames.partition_point(|frame| frame.offset <= at),
         }
     }
